@@ -1,0 +1,1 @@
+"""Pixels to knowledge: one file per question asked of a video."""

@@ -1,0 +1,1 @@
+"""Videos into clips: which spans, which pixels, which cameras, which bytes."""

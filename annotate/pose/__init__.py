@@ -1,0 +1,1 @@
+"""Camera pose engines behind one interface (`annotate.pose.engine`)."""

@@ -1,0 +1,1 @@
+"""Scores of a clip's pixels and of its cameras."""

@@ -1,0 +1,1 @@
+"""What `src=` means, and what came with the videos: manifests, cameras, files fetched from afar."""

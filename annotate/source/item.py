@@ -1,0 +1,105 @@
+"""A video to annotate, and what its owner says of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Rig(StrEnum):
+    """How the camera is carried, where the owner of the videos knows."""
+
+    unknown = "unknown"
+    walking = "walking"
+    driving = "driving"
+
+
+class Axes(StrEnum):
+    """Camera axes of given poses."""
+
+    opencv = "opencv"  # x right, y down, z forward
+    opengl = "opengl"  # x right, y up, z back
+
+
+class Direction(StrEnum):
+    """What a given pose matrix maps."""
+
+    c2w = "c2w"
+    w2c = "w2c"
+
+
+class PoseUnit(StrEnum):
+    """Unit of given translations."""
+
+    metres = "metres"
+    unknown = "unknown"
+
+
+class PixelCentres(StrEnum):
+    """Coordinates of the centre of the top-left pixel in given intrinsics."""
+
+    half = "half"  # (0.5, 0.5)
+    integer = "integer"  # (0, 0), as OpenCV calibrations, KITTI and TUM have it
+
+
+class CameraGrid(StrEnum):
+    """The image that given cameras and depth belong to."""
+
+    displayed = "displayed"  # after rotation metadata
+    stored = "stored"  # as coded in the file
+
+
+@dataclass
+class Conventions:
+    """How given cameras and depth are to be read. A manifest column of the same name wins for its row."""
+
+    axes: Axes = Axes.opencv  # camera axes of given poses
+    direction: Direction = Direction.c2w  # what a given pose matrix maps
+    pose_unit: PoseUnit = PoseUnit.metres  # of given translations
+    pixel_centres: PixelCentres = PixelCentres.half  # centre of the top-left pixel in given intrinsics
+    camera_grid: CameraGrid = CameraGrid.displayed  # image that given cameras and depth belong to
+    depth_unit: float = 0.001  # given depth times this is in the unit of the poses; 0.001: millimetres
+
+    def __post_init__(self) -> None:
+        self.axes, self.direction = Axes(self.axes), Direction(self.direction)
+        self.pose_unit, self.pixel_centres = PoseUnit(self.pose_unit), PixelCentres(self.pixel_centres)
+        self.camera_grid = CameraGrid(self.camera_grid)
+
+
+@dataclass
+class SourceConfig:
+    """What is known about the videos behind `src=`."""
+
+    name: str = ""  # of the data set; written on every row
+    licence: str | None = None  # for videos whose manifest states none
+    rig: Rig = Rig.unknown  # how the camera was carried; never guessed
+    suffixes: list[str] = field(default_factory=lambda: [
+        ".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".ts", ".mts", ".m2ts", ".mpg", ".mpeg", ".flv",
+        ".wmv", ".3gp", ".ogv", ".mxf"])  # what counts as a video in a folder; other files are passed over
+    given: Conventions = field(default_factory=Conventions)  # reading of given cameras and depth
+
+
+@dataclass(frozen=True)
+class SourceItem:
+    """One video to annotate, or a stated part of one; `dataclasses.asdict` makes it plain values for JSON."""
+
+    uri: str  # local absolute path, any fsspec URL, or synthetic://
+    id: str
+    start_s: float | None = None
+    end_s: float | None = None
+    caption: str | None = None
+    licence: str | None = None
+    intrinsics: list[float] | str | None = None  # fx fy cx cy, or a file of them
+    intrinsics_size: list[int] | None = None  # (height, width) they belong to; None: the video's own
+    poses: str | None = None  # file of one pose a frame, or of time-stamped poses
+    depth: str | None = None  # folder of 16-bit PNG named by frame number, or .npz
+    source: str = ""
+    given: Conventions = field(default_factory=Conventions)
+
+    @property
+    def is_synthetic(self) -> bool:
+        return self.uri.startswith("synthetic://")
+
+    def __post_init__(self) -> None:
+        if isinstance(self.given, dict):  # from JSON: SourceItem(**dataclasses.asdict(item)) == item
+            object.__setattr__(self, "given", Conventions(**self.given))

@@ -1,0 +1,1 @@
+"""The SANA-WM network: arithmetic only, tensors in and tensors out."""

@@ -1,0 +1,1 @@
+"""Commands that join the packages, on Ray or alone."""

@@ -1,0 +1,84 @@
+"""What the workers of one run must agree on: how often an input killed its worker, and how much is staged.
+
+One small actor holds it. It lives as long as the run: the death of the driver is nobody's fault and
+forgets the counts. Should the actor itself die, Ray starts it anew and empty, which costs at most one
+more round of attempts and of staged clips.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+_WAIT_S = (0.05, 1.0)
+
+
+class Board:
+    """The actor's state. Clips enter and leave by name, so a repeated call changes nothing."""
+
+    def __init__(self) -> None:
+        self._begun: Counter[str] = Counter()
+        self._staged: set[str] = set()
+
+    def begin(self, work: str) -> int:
+        """Note that a worker starts on a piece of work; returns which attempt this is, from 1."""
+        self._begun[work] += 1
+        return self._begun[work]
+
+    def end(self, work: str) -> None:
+        """The worker survived this piece of work."""
+        self._begun.pop(work, None)
+
+    def stage(self, clips: Iterable[str]) -> None:
+        """These clips are cut and wait for their annotation."""
+        self._staged.update(clips)
+
+    def release(self, clips: Iterable[str]) -> None:
+        """These clips are annotated."""
+        self._staged.difference_update(clips)
+
+    def staged(self) -> int:
+        return len(self._staged)
+
+
+@dataclass(frozen=True)
+class BoardClient:
+    """The board as workers and driver call it."""
+
+    actor: Any
+
+    @classmethod
+    def start(cls) -> BoardClient:
+        """Start the board of a run; needs Ray to be connected."""
+        import ray
+
+        actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Board)
+        return cls(actor.remote())
+
+    def begin(self, work: str) -> int:
+        return self._ask(self.actor.begin.remote(work))
+
+    def end(self, work: str) -> None:
+        self._ask(self.actor.end.remote(work))
+
+    def stage(self, clips: list[str]) -> None:
+        self._ask(self.actor.stage.remote(clips))
+
+    def release(self, clips: list[str]) -> None:
+        self.actor.release.remote(clips)  # nobody waits for it
+
+    def wait_for_room(self, limit: int) -> None:
+        """Return once fewer than `limit` clips are staged."""
+        pause, longest = _WAIT_S
+        while self._ask(self.actor.staged.remote()) >= limit:
+            time.sleep(pause)
+            pause = min(2 * pause, longest)
+
+    @staticmethod
+    def _ask(reference: Any) -> Any:
+        import ray
+
+        return ray.get(reference)

@@ -1,0 +1,283 @@
+"""The two kinds of workers: one cuts videos into clips, one runs stages on clips.
+
+A worker asks the ledger first and never does a thing twice. What goes wrong with one video or clip is
+written into its row; only a full disk or a broken store ends the run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import math
+import os
+import time
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from typing import Any
+
+from annotate.stage import Clip, ClipStage
+from dataset.clip import ClipRecord, Kind, Verdict, from_row, to_row
+from dataset.store import StoreError
+from pipelines.board import BoardClient
+from pipelines.ledger import Entry, Ledger, StagedFile, StagingDamaged, digest
+from pipelines.plan import CUT, Step
+from pipelines.rows import ClipRow, VideoRow
+
+POISON = "poison"
+_CUT_AFTER = 5
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+_RECORD_FIELDS = frozenset(item.name for item in dataclasses.fields(ClipRecord))
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """Bounds that hold for every worker."""
+
+    attempts: int  # deaths of its worker after which an input is passed by
+    staged: int  # clips cut and not yet annotated; each cutter may have one more in hand
+
+
+class CutWorker:
+    """Cuts videos, one after the other, into rows; a video begun before gives the same rows again."""
+
+    def __init__(self, cutter: Any, ledger: Ledger, board: BoardClient, limits: Limits) -> None:
+        self._cutter = cutter
+        self._ledger = ledger
+        self._board = board
+        self._limits = limits
+        os.nice(_CUT_AFTER)  # a clip that is cut is finished before the next one is
+        cutter.setup()
+
+    def __call__(self, row: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """A VideoRow; yields a ClipRow for each row of the index, then one that says it was the last."""
+        source = VideoRow.from_row(row)
+        ids: list[str] = []
+        length = _length_s(source.item["uri"])
+        for entry in self._entries(source):
+            clip, end = entry.fields["clip_id"], entry.fields["end_s"]
+            ids.append(clip)
+            share = min(end / length, 1.0) if length and end else None
+            seconds = {CUT: entry.seconds}
+            yield ClipRow(source.video, clip, entry.fields, entry.files, seconds, share=share).to_row()
+        yield ClipRow(source.video, "", ended=ids).to_row()
+
+    def _entries(self, source: VideoRow) -> Iterator[Entry]:
+        """The rows already cut, then the others."""
+        known = self._ledger.rows(source.video)
+        committed = {*source.committed, *self._ledger.committed(source.video)}
+        done = {
+            entry.fields["clip_id"] for entry in known
+            if entry.fields["clip_id"] in committed or self._ledger.has_files(entry)
+        }
+        places = {entry.fields["clip_id"]: index for index, entry in enumerate(known)}
+        yield from (entry for entry in known if entry.fields["clip_id"] in done)
+        if self._ledger.is_cut(source.video, len(known)) and len(done) == len(known):
+            return
+        work = f"{CUT} {source.video}"
+        if self._board.begin(work) > self._limits.attempts:
+            sentence = f"{CUT}: killed its worker {self._limits.attempts} times"
+            yield self._give_up(source, places, POISON, sentence)
+        else:
+            failure = yield from self._cut(source, places, done | committed)
+            if failure is not None:
+                yield self._give_up(source, places, f"{CUT}_error", failure)
+        self._ledger.mark_cut(source.video, len(places))
+        self._board.end(work)
+
+    def _cut(
+        self, source: VideoRow, places: dict[str, int], done: set[str]
+    ) -> Generator[Entry, None, str | None]:
+        """Run the cutter; adds new rows to `places`. Returns a sentence when it failed."""
+        from annotate.source.item import SourceItem
+
+        clips = iter(self._cutter.cut(SourceItem(**source.item), done))
+        while True:
+            self._board.wait_for_room(self._limits.staged)
+            started = time.perf_counter()
+            try:
+                clip = next(clips, None)
+            except Exception as error:
+                _raise_if_full(error)
+                return _sentence(CUT, error)
+            if clip is None:
+                return None
+            record = clip.record
+            if record.clip_id in done:
+                continue
+            index = places.setdefault(record.clip_id, len(places))
+            seconds = time.perf_counter() - started
+            # Only what is new takes room: after a retry Ray does not deliver again what arrived before, and
+            # nobody would release it.
+            self._board.stage([record.clip_id])
+            yield self._ledger.add_row(source.video, index, to_row(record), clip.files, seconds)
+
+    def _give_up(self, source: VideoRow, places: dict[str, int], reason: str, sentence: str) -> Entry:
+        """A row that says that the (rest of the) video could not be cut."""
+        from annotate.source.fetch import video_id
+        from annotate.source.item import SourceItem
+
+        item = SourceItem(**source.item)
+        known = self._ledger.rows(source.video)
+        name = known[0].fields["video_id"] if known else video_id(item, item.uri)
+        record = ClipRecord(
+            clip_id=digest(name, reason), video_id=name, kind=Kind.VIDEO, uri=item.uri, source=item.source,
+            licence=item.licence, caption=item.caption, start_s=item.start_s, end_s=item.end_s,
+            verdict=Verdict.FAILED, reasons=[reason], detail=sentence,
+        )
+        index = places.setdefault(record.clip_id, len(places))
+        return self._ledger.add_row(source.video, index, to_row(record), {}, 0.0)
+
+
+class ClipWorker:
+    """Runs neighbouring stages on one clip after the other; its video is decoded once for all of them."""
+
+    def __init__(self, steps: Sequence[Step], ledger: Ledger, board: BoardClient, limits: Limits,
+                 threads: int, is_last: bool) -> None:
+        self._steps = list(steps)
+        self._ledger = ledger
+        self._board = board
+        self._limits = limits
+        self._is_last = is_last  # no stage comes after: a clip that leaves here makes room for another
+        _limit_threads(threads)
+        for step in self._steps:
+            step.stage.setup()
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        """A ClipRow; the same one with what the stages found."""
+        clip = ClipRow.from_row(row)
+        if clip.ended is None and clip.files and clip.failure is None and clip.lost is None:
+            self._annotate(clip)
+        if self._is_last:
+            self._board.release([clip.clip])
+        return clip.to_row()
+
+    def _annotate(self, row: ClipRow) -> None:
+        files = StagedFiles(self._ledger, row.files)
+        frames = LazyFrames(files)
+        for step in self._steps:
+            name = step.stage.name
+            try:
+                entry = self._ledger.find(row.video, row.clip, name, step.key)
+                if entry is None:
+                    entry = self._run(step, row, files, frames)
+            except StagingDamaged as error:
+                row.lost = str(error)
+                return
+            row.seconds[name] = entry.seconds
+            if entry.failure is not None:
+                row.failure, row.reason = entry.failure, entry.reason
+                return
+            row.fields.update(entry.fields)
+            files.staged.update(entry.files)
+        row.files = files.staged
+
+    def _run(self, step: Step, row: ClipRow, files: StagedFiles, frames: LazyFrames) -> Entry:
+        stage = step.stage
+        place = (row.video, row.clip, stage.name, step.key)
+        work = f"{stage.name} {row.clip}"
+        if self._board.begin(work) > self._limits.attempts:
+            self._board.end(work)
+            sentence = f"{stage.name}: killed its worker {self._limits.attempts} times"
+            return self._ledger.put_failure(*place, POISON, sentence, 0.0)
+        started = time.perf_counter()
+        try:
+            output = stage.process(Clip(from_row(row.fields), files, frames))
+            fields = _plain_fields(stage, output.fields)
+        except StagingDamaged:
+            self._board.end(work)
+            raise
+        except StoreError:  # no property of the clip: the run ends, and another one tries again
+            raise
+        except Exception as error:
+            _raise_if_full(error)
+            seconds = time.perf_counter() - started
+            sentence = _sentence(stage.name, error)
+            entry = self._ledger.put_failure(*place, f"{stage.name}_error", sentence, seconds)
+        else:
+            entry = self._ledger.put(*place, fields, output.files, time.perf_counter() - started)
+            files.fresh.update(output.files)
+        self._board.end(work)
+        return entry
+
+
+class StagedFiles(Mapping[str, bytes]):
+    """A clip's files by name, read when asked for; `fresh` are those just made by this worker."""
+
+    def __init__(self, ledger: Ledger, staged: Mapping[str, StagedFile]) -> None:
+        self._ledger = ledger
+        self.staged = dict(staged)
+        self.fresh: dict[str, bytes] = {}
+
+    def __getitem__(self, name: str) -> bytes:
+        if name not in self.fresh:
+            self.fresh[name] = self._ledger.read_file(self.staged[name])
+        return self.fresh[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter({**self.staged, **self.fresh})
+
+    def __len__(self) -> int:
+        return len({**self.staged, **self.fresh})
+
+
+class LazyFrames:
+    """The frames of a clip, opened when a stage first looks at them."""
+
+    def __init__(self, files: Mapping[str, bytes]) -> None:
+        self._files = files
+        self._video: Any = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._opened(), name)
+
+    def __len__(self) -> int:
+        return len(self._opened())
+
+    def _opened(self) -> Any:
+        if self._video is None:
+            from annotate.clip_video import ClipVideo
+
+            self._video = ClipVideo(self._files["mp4"])
+        return self._video
+
+
+def _length_s(uri: str) -> float | None:
+    """What a local file says about its length; only for the estimate of the time that is left."""
+    from annotate.decode import UnreadableVideo, VideoReader
+
+    if "://" in uri:
+        return None
+    try:
+        with VideoReader(uri) as reader:
+            return reader.info.duration_s
+    except (UnreadableVideo, OSError):
+        return None
+
+
+def _plain_fields(stage: ClipStage, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Values as JSON knows them; refuses names that are no columns and scores that are no numbers."""
+    plain = {}
+    for name, value in fields.items():
+        if name not in _RECORD_FIELDS:
+            raise ValueError(f"stage {stage.name} set {name!r}, which is no column of the index")
+        value = value.item() if hasattr(value, "item") else value
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"stage {stage.name} set {name} to {value}; what cannot be measured is None")
+        plain[name] = value
+    return plain
+
+
+def _sentence(stage: str, error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return f"{stage}: {type(error).__name__}: {text}"[:500]
+
+
+def _raise_if_full(error: Exception) -> None:
+    """A full disk is no property of the video: end the run instead of blaming it."""
+    if isinstance(error, OSError) and error.errno in _NO_SPACE:
+        raise error
+
+
+def _limit_threads(threads: int) -> None:
+    import cv2
+
+    cv2.setNumThreads(threads)
