@@ -152,7 +152,7 @@ class Walk:
 
     def step(self, held: Iterable[str]) -> np.ndarray:
         """The pose (4, 4) after one more frame with these keys held."""
-        scheme, held = self.scheme, frozenset(held)
+        held = frozenset(held)
         self._velocity = self._follow(held)
         forward, right, yaw_deg, pitch_deg = self._velocity
         rotation = _rotation(1, yaw_deg) @ self.c2w[:3, :3] @ _rotation(0, self._pitch_step(pitch_deg))
@@ -168,7 +168,7 @@ class Walk:
         scheme = self.scheme
         controls = (scheme.forward, scheme.right, scheme.yaw, scheme.pitch)
         speeds = np.array([scheme.metres, scheme.metres, scheme.degrees, scheme.degrees])
-        target = speeds * [(forth in held) - (back in held) for forth, back in controls]
+        target = speeds * np.array([(pair[0] in held) - (pair[1] in held) for pair in controls])
         if scheme.press_s is None or scheme.coast_s is None or held - self._driven:
             return target
         constants = np.where(target != 0, scheme.press_s, scheme.coast_s)

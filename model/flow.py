@@ -2,8 +2,8 @@
 
     x_σ = (1 - σ) x₀ + σ ε      network: v = ε - x₀      step: x ← x - (σ - σ') v      x₀ = x - σ v
 
-Levels σ are float64; the network is told 1000 σ as float32 and truncates it, so that a level given as a whole
-timestep survives the way there. Latents are (B, C, T, H, W), levels (B, T) or any shape that broadcasts to it.
+Levels σ are float64; the network is told 1000 σ as float32 and truncates it, so that a level given as a
+whole timestep survives the way there. Latents are (B, C, T, H, W), levels one for all or (B, T).
 """
 
 from __future__ import annotations
@@ -83,11 +83,20 @@ def euler_step(latents: Tensor, predicted: Tensor, sigma: Tensor, target: Tensor
     return (latents - _over_latents(sigma - target, latents) * predicted).to(latents.dtype)
 
 
-def next_sigma(sigma: Tensor, schedule: Tensor) -> Tensor:
-    """The largest level of `schedule` strictly below each of `sigma`; a level with none below it stays."""
-    below = schedule < sigma[..., None] - 1e-6
-    largest = torch.where(below, schedule, -torch.inf).amax(-1)
-    return torch.where(below.any(-1), largest, sigma)
+def multistep_step(
+    latents: Tensor, clean: Tensor, sigma: Tensor, target: Tensor, previous: tuple[Tensor, Tensor] | None,
+) -> Tensor:
+    """Two-step DPM-Solver: Euler towards an x₀ extrapolated from this estimate and the `previous` one, which
+    is its (x₀, σ). Linear in λ = log((1 - σ) / σ); at both ends, where λ is infinite, it is Euler."""
+    pointed = clean
+    if previous is not None:
+        before, earlier = previous
+        ahead = torch.logit(1 - target) - torch.logit(1 - sigma)
+        behind = torch.logit(1 - sigma) - torch.logit(1 - earlier)
+        share = torch.where(ahead.isfinite() & behind.isfinite(), ahead / (2 * behind), 0.0)
+        pointed = clean + _over_latents(share, latents) * (clean - before)
+    moved = 1 - torch.where(sigma > 0, target / sigma, 1.0)
+    return (latents + _over_latents(moved, latents) * (pointed - latents)).to(latents.dtype)
 
 
 def _over_latents(sigma: Tensor, latents: Tensor) -> Tensor:

@@ -88,7 +88,8 @@ def read_fixture(path: Path, name: str) -> Fixture:
     """The file as a fixture of kind `name`. Metadata that are not JSON stay text."""
     with safe_open(path, "pt") as file:
         metadata = {key: _decode(value) for key, value in (file.metadata() or {}).items()}
-        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118: no mapping
+        keys: list[str] = list(file.keys())
+        tensors = {key: file.get_tensor(key) for key in keys}
     return Fixture(path, name, metadata, tensors)
 
 

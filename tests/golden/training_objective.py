@@ -6,7 +6,8 @@ from model.flow import pose_denoising, training_sigmas, velocity_loss
 from tests.golden.fixture import Comparison, Fixture
 
 _TOLERANCE = 1e-6
-_CASES = {"t2v": ("index_per_clip", False), "i2v": ("index_i2v", True), "per_frame": ("index_per_frame", True)}
+_CASES = {"t2v": ("index_per_clip", False), "i2v": ("index_i2v", True),
+          "per_frame": ("index_per_frame", True)}
 
 
 def check(fixture: Fixture) -> list[Comparison]:
