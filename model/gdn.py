@@ -49,8 +49,9 @@ def frame_gdn(
     _check_shapes(k, v.shape[-1], q=q, v=v, beta=beta, decay=decay, q_plain=q_plain, k_plain=k_plain,
                   matrix=matrix, normaliser=normaliser)
     if (q_plain is None) != (k_plain is None):
-        raise ValueError(f"frame_gdn: {'q_plain' if q_plain is None else 'k_plain'} is missing; give both for "
-                         "the normalised result or neither for the numerator")
+        missing = "q_plain" if q_plain is None else "k_plain"
+        raise ValueError(f"frame_gdn: {missing} is missing; give both for the normalised result or neither "
+                         "for the numerator")
     if state is not None and (normaliser is None) != (k_plain is None):
         raise ValueError(f"frame_gdn: a state {'without' if normaliser is None else 'with'} normaliser does "
                          f"not go on {'without' if k_plain is None else 'with'} k_plain")
