@@ -7,9 +7,10 @@ more round of attempts and of staged clips.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,12 +52,21 @@ class BoardClient:
     actor: Any
 
     @classmethod
-    def start(cls) -> BoardClient:
-        """Start the board of a run; needs Ray to be connected."""
+    @contextlib.contextmanager
+    def of_a_run(cls) -> Iterator[BoardClient]:
+        """The board for the time of the block; needs Ray to be connected.
+
+        Its end frees workers that still wait for room, which would otherwise outlive a run that failed and
+        keep their share of the CPUs.
+        """
         import ray
 
-        actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Board)
-        return cls(actor.remote())
+        actor: Any = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Board).remote()
+        try:
+            yield cls(actor)
+        finally:
+            with contextlib.suppress(ray.exceptions.RayError):  # a lost cluster took it along
+                ray.kill(actor)
 
     def begin(self, work: str) -> int:
         return self._ask(self.actor.begin.remote(work))

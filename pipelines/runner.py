@@ -130,21 +130,22 @@ def _annotate(
     job: Job, store: Store, lock: DatasetLock, ledger: Ledger, videos: Sequence[VideoRow],
     committed: set[str], outcome: Outcome, begun: float,
 ) -> None:
-    with connected(job.ray) as cluster:
+    with connected(job.ray) as cluster, BoardClient.of_a_run() as board:
         if job.ray.address is not None:
             check_shared({"out": store, "work": ledger.store})
         plan = make_plan(job.cutter, job.stages, cluster.cpus, cluster.gpus, len(videos),
                          job.run.workers, job.run.cutters)
         most = max(pool.workers for pool in plan.pools) if plan.pools else 1
-        board = BoardClient.start()
         limits = Limits(job.run.attempts, job.run.staged_clips or _STAGED_PER_WORKER * most)
         stream = Stream(job.cutter, plan, ledger, board, limits)
         progress = Progress(outcome.videos, outcome.videos - len(videos), plan.workers)
         sink = _sink(job, store, lock, ledger, committed)
-        with progress, contextlib.closing(sink):
+        # Closed at once, whatever happens: workers of a stream that is merely forgotten live on.
+        rows = contextlib.closing(stream.run(videos, job.ray.verbose))
+        with progress, contextlib.closing(sink), rows as annotated:
             for known in read_index(store, OBJECTION_COLUMNS).to_pylist():
                 job.objection(known)  # which sources were seen to be consistent by former runs
-            for row in stream.run(videos, job.ray.verbose):
+            for row in annotated:
                 cluster.settled()
                 board.release([row.clip])
                 if objection := job.objection(row.fields):

@@ -8,7 +8,7 @@ and killed workers lose and double none.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,7 +32,7 @@ class Stream:
     board: BoardClient
     limits: Limits
 
-    def run(self, videos: Sequence[VideoRow], verbose: bool = False) -> Iterator[ClipRow]:
+    def run(self, videos: Sequence[VideoRow], verbose: bool = False) -> Generator[ClipRow, None, None]:
         """Rows of all videos as their workers finish them, in no order; needs Ray to be connected."""
         import ray.data
 

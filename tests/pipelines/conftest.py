@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,6 +28,20 @@ def ray_here():
              logging_level=logging.CRITICAL)
     yield
     ray.shutdown()
+
+
+@pytest.fixture(autouse=True)
+def no_worker_is_left_behind() -> Iterator[None]:
+    """A run gives back every CPU and GPU however it ends; the runs after it would wait for them for ever."""
+    import ray
+
+    yield
+    if not ray.is_initialized():
+        return
+    whole, deadline = ray.cluster_resources(), time.monotonic() + 60
+    while any(ray.available_resources().get(name, 0.0) < whole[name] - 1e-3 for name in ("CPU", "GPU")):
+        assert time.monotonic() < deadline, f"still in use: {ray.available_resources()} of {whole} are free"
+        time.sleep(0.1)
 
 
 @pytest.fixture(scope="session")
