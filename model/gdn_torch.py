@@ -79,9 +79,9 @@ def attend(main: Stream, plain: Stream | None, gates: Gates) -> tuple[Tensor, Te
     del states
     out = torch.empty_like(main.q if main.v is None else main.v)
     for group in frame_groups(out):
-        answer = tokens(main.q, group) @ seen[group].flatten(0, 1)
+        answer = query(tokens(main.q, group), seen[group].flatten(0, 1))
         if plain is not None:
-            answer /= (tokens(plain.q, group) @ seen_plain[group].flatten(0, 1)).add_(EPS)
+            answer /= query(tokens(plain.q, group), seen_plain[group].flatten(0, 1)).add_(EPS)
         put_tokens(out, group, answer)
     return out, ends[0], None if plain is None else ends[1]
 
@@ -102,7 +102,7 @@ def attend_backward(
         q, grad = tokens(main.q, group), tokens(grad_out, group)
         if plain is not None:
             q_plain, divisor = tokens(plain.q, group), seen_plain[group].flatten(0, 1)
-            den = (q_plain @ divisor).add_(EPS)
+            den = query(q_plain, divisor).add_(EPS)
             grad = grad / den
         answer = grad @ seen[group].flatten(0, 1).mT
         torch.bmm(q.mT, grad, out=grad_seen[group].flatten(0, 1))
@@ -225,6 +225,11 @@ def forget(
     grad_decay = grad_decay.view(number, batch, heads).transpose(0, 1).contiguous()
     return (Stream(stream.q, grad_k, grad_v, unfold_heads(grad_start, gates)),
             gates._replace(beta=grad_beta[..., 0], decay=grad_decay))
+
+
+def query(q: Tensor, state: Tensor) -> Tensor:
+    """q @ state: (n, S, D), (n, D, Dv) -> (n, S, Dv). A single column is summed in pairs, which rounds less."""
+    return (q * state.mT).sum(-1, keepdim=True) if state.shape[-1] == 1 else q @ state
 
 
 def state_dtype(x: Tensor) -> torch.dtype:
