@@ -53,7 +53,8 @@ def main(config: AnnotateConfig) -> int:
 
 def _last_line(error: Exception) -> str:
     """Ray puts the trace of the worker before what was raised there."""
-    return str(error).strip().splitlines()[-1].rstrip(".")
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[-1].rstrip(".")
 
 
 def _complain(message: str, code: int) -> int:
