@@ -11,6 +11,7 @@ def fetch(source: str | Path, inside: str, what: str) -> Path:
 
     source: a folder that holds `inside`, or is it; or a hub repository "owner/name"; or, where the release
             named it otherwise, a place in one, "owner/name/place".
+    inside: "" is all of it.
     what:   what is being loaded, for the message.
     """
     local = Path(source).expanduser()
@@ -23,10 +24,11 @@ def fetch(source: str | Path, inside: str, what: str) -> Path:
     owner, name, *place = str(source).split("/", 2)
     inside = place[0].rstrip("/") if place else inside
     try:
-        root = snapshot_download(f"{owner}/{name}", allow_patterns=[inside, f"{inside}/*"])
+        wanted = [inside, f"{inside}/*"] if inside else None
+        root = snapshot_download(f"{owner}/{name}", allow_patterns=wanted)
     except Exception as error:
         raise FileNotFoundError(
-            f"{what}: cannot get {inside} of {owner}/{name} from the hub: {error}.\n"
+            f"{what}: cannot get {inside or 'all'} of {owner}/{name} from the hub: {error}.\n"
             "  Without a network, copy it here and give its folder. If it is gated, accept its terms on the "
             "hub and log in with `hf auth login`.") from error
     return Path(root) / inside
