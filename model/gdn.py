@@ -7,6 +7,7 @@ forwards including frame t, and backwards from the end of its chunk excluding it
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import logging
 from collections.abc import Sequence
@@ -18,8 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from model import gdn_torch
-from model.gdn_torch import Gates, Stream
+from model import gdn_scan, gdn_torch
+from model.gdn_scan import Time, Tokens
 
 log = logging.getLogger(__name__)
 
@@ -55,9 +56,13 @@ def frame_gdn(
     if state is not None and (normaliser is None) != (k_plain is None):
         raise ValueError(f"frame_gdn: a state {'without' if normaliser is None else 'with'} normaliser does "
                          f"not go on {'without' if k_plain is None else 'with'} k_plain")
-    out, matrix, normaliser = _attend(q, k, v, beta, decay, q_plain, k_plain, matrix, normaliser,
-                                      list(chunk_starts), choose_kernel(kernel, q.device.type))
-    return out, GDNState(matrix, None if k_plain is None else normaliser)
+    tokens = [q, k, v, beta] if q_plain is None or k_plain is None else [q, k, v, beta, q_plain, k_plain]
+    starts = [] if matrix is None else [matrix.flatten(0, 1)]
+    if normaliser is not None:
+        starts.append(normaliser.flatten(0, 1)[..., None])
+    out, *ends = _attend(tokens, decay, starts, list(chunk_starts), choose_kernel(kernel, q.device.type))
+    matrix, *divisor = (end.unflatten(0, decay[:, 0].shape) for end in ends)
+    return out, GDNState(matrix, divisor[0][..., 0] if divisor else None)
 
 
 def _check_shapes(k: Tensor, values: int, **given: Tensor | None) -> None:
@@ -90,81 +95,63 @@ def _has_triton() -> bool:
     return found
 
 
-def _implementation(kernel: str) -> ModuleType:
-    if kernel == "triton":
-        from model import gdn_triton
-
-        return gdn_triton
-    return gdn_torch
+def steps_of(kernel: str) -> ModuleType:
+    """The module whose functions do the steps of gdn_scan.py."""
+    return importlib.import_module(f"model.gdn_{kernel}")
 
 
 # One opaque operator for the compiler: it neither unrolls the scan nor breaks the graph at a kernel's launch.
-# An operator cannot return None: an empty tensor stands for a result that does not exist.
 @torch.library.custom_op("sana_wm::frame_gdn", mutates_args=())
 def _attend(
-    q: Tensor, k: Tensor, v: Tensor, beta: Tensor, decay: Tensor, q_plain: Tensor | None,
-    k_plain: Tensor | None, matrix: Tensor | None, normaliser: Tensor | None, chunk_starts: list[int],
-    kernel: str,
-) -> tuple[Tensor, Tensor, Tensor]:
-    streams = _streams(q, k, v, q_plain, k_plain, matrix, normaliser)
-    out, end, end_plain = _implementation(kernel).attend(*streams, Gates(beta, decay, chunk_starts))
-    return out, end, _or_empty(None if end_plain is None else end_plain[..., 0], end)
+    tokens: list[Tensor], decay: Tensor, starts: list[Tensor], chunk_starts: list[int], kernel: str
+) -> list[Tensor]:
+    """Output and last forward states; tokens: the fields of `Tokens`, the last two of them or not."""
+    out, ends = gdn_scan.attend(Tokens(*tokens), Time(decay, chunk_starts), starts, steps_of(kernel))
+    return [out, *ends]
 
 
 @_attend.register_fake
 def _attend_shapes(
-    q: Tensor, k: Tensor, v: Tensor, beta: Tensor, decay: Tensor, q_plain: Tensor | None, *others: Any
-) -> tuple[Tensor, Tensor, Tensor]:
-    batch, _, _, heads, width = k.shape
-    end = k.new_empty(batch, heads, width, v.shape[-1], dtype=gdn_torch.state_dtype(k))
-    return torch.empty_like(v), end, end.new_empty(0) if q_plain is None else end.new_empty(end.shape[:3])
+    tokens: list[Tensor], decay: Tensor, starts: list[Tensor], chunk_starts: list[int], kernel: str
+) -> list[Tensor]:
+    _, k, v, *others = tokens
+    end = k.new_empty(decay[:, 0].numel(), k.shape[-1], v.shape[-1], dtype=gdn_torch.state_dtype(k))
+    return [torch.empty_like(v), end] + [end.new_empty(*end.shape[:2], 1)] * (len(others) > 1)
 
 
 @torch.library.custom_op("sana_wm::frame_gdn_backward", mutates_args=())
 def _attend_backward(
-    inputs: list[Tensor | None], chunk_starts: list[int], kernel: str, grads: list[Tensor]
+    tokens: list[Tensor], decay: Tensor, starts: list[Tensor], chunk_starts: list[int], kernel: str,
+    grads: list[Tensor],
 ) -> list[Tensor]:
-    q, k, v, beta, decay, q_plain, k_plain, matrix, normaliser = inputs
-    assert q is not None and k is not None and v is not None and beta is not None and decay is not None
-    main, plain, gates = _implementation(kernel).attend_backward(
-        *_streams(q, k, v, q_plain, k_plain, matrix, normaliser), Gates(beta, decay, chunk_starts),
-        grads[0], grads[1], grads[2][..., None])
-    start_plain = None if plain is None or plain.start is None else plain.start[..., 0]
-    found = (main.q, main.k, main.v, gates.beta, gates.decay,
-             *((None, None) if plain is None else (plain.q, plain.k)), main.start, start_plain)
-    return [_or_empty(grad, q).to(q.dtype if x is None else x.dtype) for x, grad in zip(inputs, found)]
+    """Gradients of tokens, decay and starts."""
+    found = gdn_scan.attend_backward(Tokens(*tokens), Time(decay, chunk_starts), starts, steps_of(kernel),
+                                     grads[0], grads[1:])
+    return [*(x for x in found.tokens if x is not None), found.decay, *found.starts[: len(starts)]]
 
 
 @_attend_backward.register_fake
 def _attend_backward_shapes(
-    inputs: list[Tensor | None], chunk_starts: list[int], kernel: str, grads: list[Tensor]
+    tokens: list[Tensor], decay: Tensor, starts: list[Tensor], chunk_starts: list[int], kernel: str,
+    grads: list[Tensor],
 ) -> list[Tensor]:
-    return [grads[0].new_empty(0) if x is None else torch.empty_like(x) for x in inputs]
+    return [torch.empty_like(x) for x in (*tokens, decay, *starts)]
 
 
 def _keep_inputs(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    ctx.save_for_backward(*inputs[:9])
-    ctx.chunk_starts, ctx.kernel = inputs[9:]
+    tokens, decay, starts, ctx.chunk_starts, ctx.kernel = inputs
+    ctx.tokens = len(tokens)
+    ctx.save_for_backward(*tokens, decay, *starts)
 
 
-def _gradients(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
-    inputs = list(ctx.saved_tensors)
-    found = _attend_backward(inputs, ctx.chunk_starts, ctx.kernel, list(grads))
-    return *(None if x is None else grad for x, grad in zip(inputs, found)), None, None
+def _gradients(ctx: Any, grads: list[Tensor]) -> tuple[Any, ...]:
+    tokens, decay, starts = split_inputs(ctx.saved_tensors, ctx.tokens)
+    found = _attend_backward(tokens, decay, starts, ctx.chunk_starts, ctx.kernel, grads)
+    return *split_inputs(found, ctx.tokens), None, None
+
+
+def split_inputs(found: Sequence[Tensor], tokens: int) -> tuple[list[Tensor], Tensor, list[Tensor]]:
+    return list(found[:tokens]), found[tokens], list(found[tokens + 1 :])
 
 
 _attend.register_autograd(_gradients, setup_context=_keep_inputs)
-
-
-def _streams(
-    q: Tensor, k: Tensor, v: Tensor, q_plain: Tensor | None, k_plain: Tensor | None,
-    matrix: Tensor | None, normaliser: Tensor | None,
-) -> tuple[Stream, Stream | None]:
-    main = Stream(q, k, v, matrix)
-    if q_plain is None or k_plain is None:
-        return main, None
-    return main, Stream(q_plain, k_plain, None, None if normaliser is None else normaliser[..., None])
-
-
-def _or_empty(x: Tensor | None, like: Tensor) -> Tensor:
-    return like.new_empty(0) if x is None else x

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from model import gdn
+from model import gdn, gdn_torch
 from model.gdn import GDNState, frame_gdn
 
 
@@ -110,7 +110,7 @@ def test_the_scan_is_what_the_equations_say_token_by_token(sizes, chunk_starts):
 
 
 def test_many_frames_in_several_groups_are_what_the_equations_say(monkeypatch):
-    monkeypatch.setattr(gdn.gdn_torch, "_ELEMENTS", 2 * 6 * 3 * 4 * 2)
+    monkeypatch.setattr(gdn_torch, "_ELEMENTS", 2 * 6 * 3 * 4 * 2)
     x = inputs(frames=7)
     torch.testing.assert_close(scan(x)[0], by_the_token(x, (0,)), rtol=1e-10, atol=1e-10)
 
@@ -257,10 +257,10 @@ def test_the_compiler_sees_one_operator_and_no_break():
 
 
 def test_the_operator_keeps_the_promises_the_compiler_relies_on():
-    x = [t.requires_grad_() for t in inputs(dtype=torch.float32)]
-    state = torch.rand(2, 3, 4, 4), torch.rand(2, 3, 4)
-    torch.library.opcheck(gdn._attend, (*x, *state, [0, 2], "torch"))
-    torch.library.opcheck(gdn._attend, (*x[:5], None, None, None, None, [0], "torch"))
+    x = Inputs(*(t.requires_grad_() for t in inputs(dtype=torch.float32)))
+    tokens, starts = [*x[:4], x.q_plain, x.k_plain], [torch.rand(6, 4, 4), torch.rand(6, 4, 1)]
+    torch.library.opcheck(gdn._attend, (tokens, x.decay, starts, [0, 2], "torch"))
+    torch.library.opcheck(gdn._attend, (tokens[:4], x.decay, [], [0], "torch"))
 
 
 def test_what_does_not_fit_is_named_with_what_was_found():
