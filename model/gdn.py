@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from model import gdn_scan, gdn_torch
-from model.gdn_scan import Time, Tokens
+from model.gdn_scan import Link, Time, Tokens
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +37,7 @@ def frame_gdn(
     q: Tensor, k: Tensor, v: Tensor, beta: Tensor, decay: Tensor, *,
     q_plain: Tensor | None = None, k_plain: Tensor | None = None,
     chunk_starts: Sequence[int] = (0,), state: GDNState | None = None, kernel: str = "auto",
+    link: Link | None = None,
 ) -> tuple[Tensor, GDNState]:
     """Attend over all frames of a chunk and of the chunks before it.
 
@@ -44,6 +45,7 @@ def frame_gdn(
     q_plain, k_plain: the same before rotation; a second memory of them, whose values are one, gives the
     denominator. Without them the result is the numerator.
     chunk_starts: first frames of the chunks; (0,) sees everything.    state: forward state before frame 0.
+    link: where states come from and go to if these are not all frames; the state returned is then local.
     Returns num / (den + 1e-8), shaped like v, and the forward state after the last frame.
     """
     matrix, normaliser = (None, None) if state is None else (state.matrix, state.normaliser)
@@ -60,7 +62,11 @@ def frame_gdn(
     starts = [] if matrix is None else [matrix.flatten(0, 1)]
     if normaliser is not None:
         starts.append(normaliser.flatten(0, 1)[..., None])
-    out, *ends = _attend(tokens, decay, starts, list(chunk_starts), choose_kernel(kernel, q.device.type))
+    kernel = choose_kernel(kernel, q.device.type)
+    if link is None:
+        out, *ends = _attend(tokens, decay, starts, list(chunk_starts), kernel)
+    else:
+        out, *ends = _Linked.apply(link, chunk_starts, kernel, len(tokens), *tokens, decay, *starts)
     matrix, *divisor = (end.unflatten(0, decay[:, 0].shape) for end in ends)
     return out, GDNState(matrix, divisor[0][..., 0] if divisor else None)
 
@@ -106,8 +112,7 @@ def _attend(
     tokens: list[Tensor], decay: Tensor, starts: list[Tensor], chunk_starts: list[int], kernel: str
 ) -> list[Tensor]:
     """Output and last forward states; tokens: the fields of `Tokens`, the last two of them or not."""
-    out, ends = gdn_scan.attend(Tokens(*tokens), Time(decay, chunk_starts), starts, steps_of(kernel))
-    return [out, *ends]
+    return _run(Time(decay, chunk_starts), kernel, tokens, starts)
 
 
 @_attend.register_fake
@@ -125,9 +130,7 @@ def _attend_backward(
     grads: list[Tensor],
 ) -> list[Tensor]:
     """Gradients of tokens, decay and starts."""
-    found = gdn_scan.attend_backward(Tokens(*tokens), Time(decay, chunk_starts), starts, steps_of(kernel),
-                                     grads[0], grads[1:])
-    return [*(x for x in found.tokens if x is not None), found.decay, *found.starts[: len(starts)]]
+    return _run_backward(Time(decay, chunk_starts), kernel, tokens, starts, grads)
 
 
 @_attend_backward.register_fake
@@ -145,13 +148,45 @@ def _keep_inputs(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
 
 
 def _gradients(ctx: Any, grads: list[Tensor]) -> tuple[Any, ...]:
-    tokens, decay, starts = split_inputs(ctx.saved_tensors, ctx.tokens)
+    tokens, decay, starts = _split(ctx.saved_tensors, ctx.tokens)
     found = _attend_backward(tokens, decay, starts, ctx.chunk_starts, ctx.kernel, grads)
-    return *split_inputs(found, ctx.tokens), None, None
-
-
-def split_inputs(found: Sequence[Tensor], tokens: int) -> tuple[list[Tensor], Tensor, list[Tensor]]:
-    return list(found[:tokens]), found[tokens], list(found[tokens + 1 :])
+    return *_split(found, ctx.tokens), None, None
 
 
 _attend.register_autograd(_gradients, setup_context=_keep_inputs)
+
+
+class _Linked(torch.autograd.Function):
+    """The same where other processes hold other frames, with which it speaks in both passes."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, link: Link, chunk_starts: Sequence[int], kernel: str, number: int, *inputs: Tensor
+    ) -> tuple[Tensor, ...]:
+        ctx.link, ctx.chunk_starts, ctx.kernel, ctx.tokens = link, chunk_starts, kernel, number
+        ctx.save_for_backward(*inputs)
+        tokens, decay, starts = _split(inputs, number)
+        return tuple(_run(Time(decay, chunk_starts, link), kernel, tokens, starts))
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:  # type: ignore[override]
+        tokens, decay, starts = _split(ctx.saved_tensors, ctx.tokens)
+        time = Time(decay, ctx.chunk_starts, ctx.link)
+        return None, None, None, None, *_run_backward(time, ctx.kernel, tokens, starts, grads)
+
+
+def _run(time: Time, kernel: str, tokens: list[Tensor], starts: Sequence[Tensor]) -> list[Tensor]:
+    out, ends = gdn_scan.attend(Tokens(*tokens), time, starts, steps_of(kernel))
+    return [out, *ends]
+
+
+def _run_backward(
+    time: Time, kernel: str, tokens: list[Tensor], starts: Sequence[Tensor], grads: Sequence[Tensor]
+) -> list[Tensor]:
+    found = gdn_scan.attend_backward(Tokens(*tokens), time, starts, steps_of(kernel), grads[0], grads[1:])
+    return [*(x for x in found.tokens if x is not None), found.decay, *found.starts[: len(starts)]]
+
+
+def _split(found: Sequence[Tensor], tokens: int) -> tuple[list[Tensor], Tensor, list[Tensor]]:
+    """Tokens, decay and starts of them all."""
+    return list(found[:tokens]), found[tokens], list(found[tokens + 1 :])

@@ -105,7 +105,7 @@ def read_out_backward(
 
 
 def query(q: Tensor, states: Tensor) -> Tensor:
-    """q @ states: (n, S, D), (frames, B*h, D, Dv) -> (n, S, Dv). One column is summed in pairs: less rounding."""
+    """(n, S, D) @ (frames, B*h, D, Dv) -> (n, S, Dv). One column is summed in pairs, which rounds less."""
     states = states.flatten(0, 1)
     return (q * states.mT).sum(-1, keepdim=True) if states.shape[-1] == 1 else q @ states
 
