@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from fractions import Fraction
 from typing import Protocol
 
 import cv2
@@ -24,6 +26,16 @@ class Frames(Protocol):
 
     def rgb(self, index: int) -> np.ndarray:
         """One frame (H, W, 3) uint8 at full size."""
+        ...
+
+
+class ClipFrames(Frames, Protocol):
+    """The frames of a clip's own file, which also gives its rate and its stored planes."""
+
+    fps: Fraction
+
+    def iter_yuv(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Every frame in order as stored: luma (H, W), chroma (H/2, W/2) twice, BT.709 limited range."""
         ...
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from annotate.frames import Frames
+from annotate.frames import ClipFrames
 from dataset.clip import ClipRecord
 
 
@@ -33,7 +33,7 @@ class Clip:
 
     record: ClipRecord
     files: Mapping[str, bytes]
-    frames: Frames
+    frames: ClipFrames
 
 
 @dataclass
@@ -61,6 +61,13 @@ class ClipStage(Protocol):
 
     def setup(self) -> None:
         """Load models, once per worker."""
+        ...
+
+    def gray_widths(self, size: tuple[int, int]) -> list[int]:
+        """Widths of `Frames.gray` it will ask for in clips of `size` = (height, width).
+
+        A hint, so that the clip is decoded once for all stages of a worker; asking for others costs a pass.
+        """
         ...
 
     def process(self, clip: Clip) -> StageOutput:

@@ -174,8 +174,13 @@ class DepthMaps:
     engine: str
 
     def scaled(self, factor: float) -> DepthMaps:
-        depth = (self.depth.astype(np.float32) * factor).astype(np.float16)
-        return dataclasses.replace(self, depth=depth)
+        """The maps in another unit; what float16 cannot hold there becomes invalid, not infinite."""
+        if factor == 1.0:
+            return self
+        depth = self.depth.astype(np.float32) * np.float32(factor)
+        limits = np.finfo(np.float16)
+        valid = self.valid & (depth < limits.max) & (depth > limits.tiny)
+        return dataclasses.replace(self, depth=np.where(valid, depth, 0).astype(np.float16), valid=valid)
 
     def to_npz(self) -> bytes:
         buffer = io.BytesIO()

@@ -13,6 +13,7 @@ from annotate.cut.cutter import Cutter
 from annotate.depth.stage import DepthStage
 from annotate.filters import judge
 from annotate.pose.stage import GIVEN, MISREAD, PoseStage
+from annotate.quality.cameras import CameraScoreStage
 from annotate.quality.stage import QualityStage
 from annotate.scale.stage import ScaleStage
 from annotate.source.expand import expand
@@ -26,10 +27,11 @@ def build_job(config: AnnotateConfig) -> Job:
     config.write.check()
     config.run.check()
     stages: list[ClipStage] = [
+        QualityStage(config.quality),
         PoseStage(config.pose),
         DepthStage(config.depth),
         ScaleStage(config.scale, config.source.rig),
-        QualityStage(config.quality),
+        CameraScoreStage(),
     ]
     return Job(
         items=expand(_home(config.src), config.source),

@@ -152,7 +152,7 @@ class ClipWorker:
 
     def _annotate(self, row: ClipRow) -> None:
         files = StagedFiles(self._ledger, row.files)
-        frames = LazyFrames(files)
+        frames = LazyFrames(files, [step.stage for step in self._steps])
         for step in self._steps:
             name = step.stage.name
             try:
@@ -220,10 +220,11 @@ class StagedFiles(Mapping[str, bytes]):
 
 
 class LazyFrames:
-    """The frames of a clip, opened when a stage first looks at them."""
+    """The frames of a clip, opened when a stage first looks at them, and kept for all that look."""
 
-    def __init__(self, files: Mapping[str, bytes]) -> None:
+    def __init__(self, files: Mapping[str, bytes], stages: Sequence[ClipStage]) -> None:
         self._files = files
+        self._stages = stages
         self._video: Any = None
 
     def __getattr__(self, name: str) -> Any:
@@ -236,7 +237,10 @@ class LazyFrames:
         if self._video is None:
             from annotate.clip_video import ClipVideo
 
-            self._video = ClipVideo(self._files["mp4"])
+            video = ClipVideo(self._files["mp4"])
+            for stage in self._stages:
+                video.keep(stage.gray_widths(video.size))
+            self._video = video
         return self._video
 
 

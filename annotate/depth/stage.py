@@ -45,6 +45,9 @@ class DepthStage:
     def setup(self) -> None:
         """Nothing to load."""
 
+    def gray_widths(self, size: tuple[int, int]) -> list[int]:
+        return [self._config.width] if self._config.enabled else []
+
     def process(self, clip: Clip) -> StageOutput:
         track = CameraTrack.from_npz(clip.files["pose.npz"])
         given = given_depth(clip)

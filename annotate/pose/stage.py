@@ -15,6 +15,7 @@ from annotate.pose.engine import PoseEngine
 from annotate.pose.given import central_intrinsics, focal_for_poses, given_cameras, has_intrinsics
 from annotate.pose.second import SecondConfig, is_chosen, second_opinion
 from annotate.pose.selfcheck import WIDTH, Outcome, check_convention, check_own
+from annotate.pose.tracks import working_size
 from annotate.stage import Clip, Resources, StageOutput
 from dataset.clip import CameraTrack, ClipRecord, Motion
 
@@ -66,6 +67,9 @@ class PoseStage:
         import cv2
 
         cv2.setNumThreads(1)
+
+    def gray_widths(self, size: tuple[int, int]) -> list[int]:
+        return [working_size(size, self._config.classical.width)[1]]
 
     def process(self, clip: Clip) -> StageOutput:
         given = given_cameras(clip)

@@ -5,15 +5,38 @@ The paper (arXiv 2605.15178, appendix B) filters on field of view and on the div
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from annotate.stage import Clip, Resources, StageOutput
 from dataset.clip import CameraTrack
 
 FOV_RANGE_DEG = (25.0, 120.0)
 """Fields of view, horizontal and vertical, outside of which a frame counts as outside."""
 
 _STILL = 1e-9  # path below which a track has no translation to speak of, in its own unit
+
+
+class CameraScoreStage:
+    """`camera.npz` to the camera columns of the record."""
+
+    name = "camera_scores"
+    version = "1"
+    resources = Resources(num_cpus=1.0)  # as its neighbours, to share their worker
+
+    def settings(self) -> dict[str, Any]:
+        return {}
+
+    def setup(self) -> None:
+        """Nothing to load."""
+
+    def gray_widths(self, size: tuple[int, int]) -> list[int]:
+        return []
+
+    def process(self, clip: Clip) -> StageOutput:
+        return StageOutput(fields=dict(camera_scores(CameraTrack.from_npz(clip.files["camera.npz"]))))
 
 
 def camera_scores(track: CameraTrack) -> dict[str, float | None]:

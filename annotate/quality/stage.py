@@ -1,4 +1,4 @@
-"""Scores of the pixels of a finished clip, measured in one streaming pass; and those of its cameras.
+"""Scores of the pixels of a finished clip, measured in one streaming pass.
 
 Scores only: what is good enough is decided later, from the stored numbers, by `annotate.filters`.
 """
@@ -13,11 +13,8 @@ from typing import Any, Protocol
 import cv2
 import numpy as np
 
-from annotate.clip_video import ClipVideo
-from annotate.quality.cameras import camera_scores
 from annotate.shots.detector import ShotConfig, ShotDetector
 from annotate.stage import Clip, Resources, StageOutput
-from dataset.clip import CameraTrack
 
 FLOW_SIZE = (320, 576)
 """(height, width) of a landscape frame at which flow is measured; its pixels are the score's unit."""
@@ -68,10 +65,10 @@ class QualityConfig:
 
 
 class QualityStage:
-    """Pixel scores of the clip, and camera scores when it has a `camera.npz`."""
+    """Pixel scores of the clip. It runs first: its pass over every frame leaves the greys for the others."""
 
     name = "quality"
-    version = "1"
+    version = "2"
     resources = Resources(num_cpus=1.0)
 
     def __init__(self, config: QualityConfig | None = None) -> None:
@@ -83,12 +80,12 @@ class QualityStage:
     def setup(self) -> None:
         """Nothing to load."""
 
+    def gray_widths(self, size: tuple[int, int]) -> list[int]:
+        return []
+
     def process(self, clip: Clip) -> StageOutput:
-        video = clip.frames if isinstance(clip.frames, ClipVideo) else ClipVideo(clip.files["mp4"])
-        fields: dict[str, Any] = dict(pixel_scores(video.iter_yuv(), float(video.fps), self._config))
-        if "camera.npz" in clip.files:
-            fields |= camera_scores(CameraTrack.from_npz(clip.files["camera.npz"]))
-        return StageOutput(fields=fields)
+        frames = clip.frames
+        return StageOutput(fields=dict(pixel_scores(frames.iter_yuv(), float(frames.fps), self._config)))
 
 
 def pixel_scores(

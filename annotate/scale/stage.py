@@ -70,6 +70,9 @@ class ScaleStage:
     def setup(self) -> None:
         """Nothing to load."""
 
+    def gray_widths(self, size: tuple[int, int]) -> list[int]:
+        return []
+
     def process(self, clip: Clip) -> StageOutput:
         track = CameraTrack.from_npz(clip.files["pose.npz"])
         maps = DepthMaps.from_npz(clip.files["depth.npz"]) if "depth.npz" in clip.files else None
@@ -80,7 +83,7 @@ class ScaleStage:
                              "metric_scale": scale.factor, "scale_sigma_log": scale.sigma_log}
         files["camera.npz"] = track.to_npz()
         if maps is not None:
-            files["depth.npz"] = _scaled_depth(maps, factor).to_npz()
+            files["depth.npz"] = maps.scaled(factor).to_npz()
         fields = {
             "scale_status": str(scale.status), "metric_scale": scale.factor,
             "scale_sigma_log": scale.sigma_log, "scale_origin": scale.origin, "scale_cov": scale.cov,
@@ -180,13 +183,3 @@ def _conversion(track: CameraTrack, scale: Scale) -> tuple[float, str]:
     if scale.status is ScaleStatus.RELATIVE:
         return 1.0 / track.path_length, "path"
     return 1.0, track.unit
-
-
-def _scaled_depth(maps: DepthMaps, factor: float) -> DepthMaps:
-    """The maps in another unit; what float16 cannot hold there is marked, not stored as infinite."""
-    if factor == 1.0:
-        return maps
-    depth = maps.depth.astype(np.float32) * np.float32(factor)
-    limits = np.finfo(np.float16)
-    valid = maps.valid & (depth < limits.max) & (depth > limits.tiny)
-    return dataclasses.replace(maps, depth=np.where(valid, depth, 0).astype(np.float16), valid=valid)

@@ -1,5 +1,6 @@
 import random
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -39,6 +40,34 @@ def test_greys_are_full_range_area_means_and_kept(clip):
     luma = (video.rgb(30) @ weights).reshape(36, 2, 64, 2).mean(axis=(1, 3))
     assert np.abs(small[30] - luma).mean() < 1.5
     assert np.ptp(small) > 60
+
+
+def test_one_pass_serves_all_that_was_announced_and_changes_nothing(clip):
+    """The pass is another stage's; afterwards nothing has to be decoded."""
+    video = ClipVideo(clip)
+    video.keep([64, 32, 50])
+    planes = [luma.copy() for luma, _, _ in video.iter_yuv()]
+    assert len(planes) == 57
+    video._mp4 = b"gone"
+    for width in (32, 50, 64):
+        assert np.array_equal(video.gray(width), ClipVideo(clip).gray(width))
+    with pytest.raises(av.FFmpegError):
+        video.gray(40)
+
+
+def test_a_pass_that_is_given_up_leaves_nothing_behind(clip):
+    video = ClipVideo(clip)
+    video.keep([64])
+    for _ in zip(video.iter_yuv(), range(5)):
+        pass
+    assert np.array_equal(video.gray(64), ClipVideo(clip).gray(64))
+
+
+def test_a_clip_with_fewer_frames_than_its_header_states_is_an_error(clip):
+    video = ClipVideo(clip)
+    video._count += 1
+    with pytest.raises(ValueError, match="57 frames can be decoded, its header states 58"):
+        video.gray(64)
 
 
 def test_greys_are_never_enlarged(clip):

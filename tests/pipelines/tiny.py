@@ -113,6 +113,9 @@ class Brightness:
     def setup(self) -> None:
         """Nothing to load."""
 
+    def gray_widths(self, size: tuple[int, int]) -> list[int]:
+        return [32]
+
     def process(self, clip: Clip) -> StageOutput:
         if self.log:
             with open(self.log, "a") as file:
@@ -141,6 +144,9 @@ class Detail:
 
     def setup(self) -> None:
         """Nothing to load."""
+
+    def gray_widths(self, size: tuple[int, int]) -> list[int]:
+        return [64]
 
     def process(self, clip: Clip) -> StageOutput:
         if self.log:
