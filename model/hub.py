@@ -7,28 +7,37 @@ from pathlib import Path
 
 
 def fetch(source: str | Path, inside: str, what: str) -> Path:
-    """The local file or folder `inside` of `source`.
+    """The local file or folder `inside` of `source`, or `source` where that is what `inside` names.
 
-    source: a folder that holds `inside`, or is it; or a hub repository "owner/name"; or, where the release
-            named it otherwise, a place in one, "owner/name/place".
-    inside: "" is all of it.
+    source: a folder, a hub repository "owner/name", or a folder of one, "owner/name/folder".
+    inside: "" is the source itself.
     what:   what is being loaded, for the message.
     """
     local = Path(source).expanduser()
     if local.exists():
         return local / inside if (local / inside).exists() else local
-    if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*(/[\w./-]+)?", str(source)):
+    match = re.fullmatch(r"(\w[\w.-]*/\w[\w.-]*)/?([\w./-]*)", str(source))
+    if match is None:
         raise FileNotFoundError(f"{what}: there is no {source}, and it is no hub repository (owner/name).\n"
                                 "  Give the folder that holds the released files.")
+    repository, folder = match[1], match[2].strip("/")
+    for place in dict.fromkeys([f"{folder}/{inside}".strip("/"), folder]):
+        found = _download(repository, place, what)
+        if found.is_file() or (found.is_dir() and any(found.iterdir())):
+            return found
+    raise FileNotFoundError(f"{what}: {repository} on the hub holds no {inside or folder or 'files'}.\n"
+                            "  Name the folder that does, as owner/name/folder.")
+
+
+def _download(repository: str, place: str, what: str) -> Path:
+    """What `place` of a repository holds; of the top, the files alone: beside them lie other models."""
     from huggingface_hub import snapshot_download
-    owner, name, *place = str(source).split("/", 2)
-    inside = place[0].rstrip("/") if place else inside
     try:
-        wanted = [inside, f"{inside}/*"] if inside else None
-        root = snapshot_download(f"{owner}/{name}", allow_patterns=wanted)
+        if place:
+            return Path(snapshot_download(repository, allow_patterns=[place, f"{place}/*"])) / place
+        return Path(snapshot_download(repository, ignore_patterns=["*/*"]))
     except Exception as error:
         raise FileNotFoundError(
-            f"{what}: cannot get {inside or 'all'} of {owner}/{name} from the hub: {error}.\n"
-            "  Without a network, copy it here and give its folder. If it is gated, accept its terms on the "
-            "hub and log in with `hf auth login`.") from error
-    return Path(root) / inside
+            f"{what}: cannot get {place or 'the files'} of {repository} from the hub: {error}\n"
+            "  Without a network, copy them here and give their folder. If they are gated, accept the terms "
+            "on the hub and log in with `hf auth login`.") from error
