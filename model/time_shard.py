@@ -1,13 +1,13 @@
-"""One process's stretch of a clip: context parallelism along time.
+"""One process's stretch of a clip, and what a group of processes exchanges so that each can work on its own.
 
-Scans are composed over processes exactly, convolutions fetch their neighbours' frames, softmax attention
-gathers keys and values. It changes speed and memory only; gradients are those of the sum of the losses of
-all processes of the group.
+Scans are composed over processes exactly; neighbouring frames and frames of all processes are fetched.
+Gradients are those of the sum of the losses of all processes of the group.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -15,60 +15,83 @@ import torch.distributed as dist
 from torch import Tensor
 
 from model.mask import Mask
-from model.span import Span
 
 
-class TimeShard(Span):
+class TimeShard:
     """Frames bounds[rank] to bounds[rank + 1] of a clip are here, others with other ranks of `group`."""
 
     def __init__(self, group: dist.ProcessGroup, bounds: Sequence[int]) -> None:
-        self.group, self.bounds_of_ranks = group, tuple(bounds)
-        if len(self.bounds_of_ranks) != group.size() + 1:
-            raise ValueError(f"TimeShard: bounds {self.bounds_of_ranks} for {group.size()} processes, "
-                             "expected one number more than processes; split_frames() makes them")
-        self.rank = group.rank()
-        self.first, self.end = self.bounds_of_ranks[self.rank : self.rank + 2]
-        self.link = self
+        self.group, self.bounds, self.rank = group, tuple(bounds), group.rank()
+        if len(self.bounds) != group.size() + 1:
+            raise ValueError(f"TimeShard: bounds {self.bounds} for {group.size()} processes, expected one "
+                             "number more than processes; split_frames() makes them")
+        self.first, self.end = self.bounds[self.rank : self.rank + 2]
 
     def take(self, x: Tensor, dim: int = 1) -> Tensor:
-        """This process's frames of x, whose dimension `dim` is the clip's frames."""
-        if x.shape[dim] != self.bounds_of_ranks[-1]:
+        """This process's frames of x, which holds those of the whole clip in dimension `dim`."""
+        if x.shape[dim] != self.bounds[-1]:
             raise ValueError(f"TimeShard: dimension {dim} of a tensor of shape {tuple(x.shape)} is its "
-                             f"frames, expected {self.bounds_of_ranks[-1]}, those of the whole clip")
+                             f"frames, expected {self.bounds[-1]}, those of the whole clip")
         return x.narrow(dim, self.first, self.end - self.first)
 
-    def lengths(self, most: int | None = None) -> list[int]:
-        """Frames each rank holds, or `most` of them."""
-        ranks = zip(self.bounds_of_ranks, self.bounds_of_ranks[1:])
-        return [end - first if most is None else min(most, end - first) for first, end in ranks]
+    def mask(self, mask: Mask) -> ShardedMask:
+        """The clip's mask, for a call of the network with this process's frames."""
+        return ShardedMask(mask.chunk_starts, mask.window, mask.sink, shard=self)
+
+    def gather(self, x: Tensor) -> Tensor:
+        """All frames of the clip, for this process's own x (B, T, ...)."""
+        return gather_frames(x, self._lengths(), self.group)
 
     def before(self, x: Tensor, count: int) -> Tensor:
-        last = self.lengths(count)
-        edges = gather_frames(x[:, x.shape[1] - last[self.rank] :], last, self.group)
-        here = sum(last[: self.rank])
+        """The `count` frames before x (B, T, ...), zeros where the clip has none."""
+        lengths = self._lengths(count)
+        edges = gather_frames(x[:, x.shape[1] - lengths[self.rank] :], lengths, self.group)
+        here = sum(lengths[: self.rank])
         edges = edges[:, max(0, here - count) : here]
         return torch.cat([x.new_zeros(x.shape[0], count - edges.shape[1], *x.shape[2:]), edges], 1)
 
     def after(self, x: Tensor, count: int) -> Tensor:
-        first = self.lengths(count)
-        edges = gather_frames(x[:, : first[self.rank]], first, self.group)
-        return edges[:, sum(first[: self.rank + 1]) :][:, :count]
-
-    def gather(self, x: Tensor) -> Tensor:
-        return gather_frames(x, self.lengths(), self.group)
-
-    def bounds(self, mask: Mask, frames: int) -> list[tuple[int, int]]:
-        chunks = mask.bounds(self.bounds_of_ranks[-1])
-        return [(max(first, self.first) - self.first, end - self.first) for first, end in chunks
-                if first < self.end and end > self.first]
+        """The frames after x (B, T, ...), at most `count` and no more than the clip has."""
+        lengths = self._lengths(count)
+        edges = gather_frames(x[:, : lengths[self.rank]], lengths, self.group)
+        return edges[:, sum(lengths[: self.rank + 1]) :][:, :count]
 
     def carry(self, transition: Tensor, local: Tensor, reverse: bool) -> Tensor:
-        """The state that the frames of the ranks before this one, or after it, leave behind."""
-        pair = torch.cat([transition, local], -1).contiguous()
+        """The state that enters these frames, see `gdn_scan.Link`."""
+        pair = torch.cat([transition, local], -1)
         every = pair.new_empty(self.group.size(), *pair.shape)
         dist.all_gather_single(every.flatten(0, 1), pair, group=self.group)
-        width = transition.shape[-1]
-        return starting_states([(p[..., :width], p[..., width:]) for p in every], reverse)[self.rank]
+        pairs = [part.split([transition.shape[-1], local.shape[-1]], -1) for part in every]
+        return starting_states(pairs, reverse)[self.rank]
+
+    def _lengths(self, most: int | None = None) -> list[int]:
+        """Frames that each rank holds, or `most` of them."""
+        lengths = [end - first for first, end in zip(self.bounds, self.bounds[1:])]
+        return lengths if most is None else [min(most, length) for length in lengths]
+
+
+@dataclass(frozen=True)
+class ShardedMask(Mask):
+    """A mask whose chunks are numbered by the clip's frames, for layers that are given a stretch of them."""
+
+    shard: TimeShard = field(kw_only=True)
+
+    def bounds(self, frames: int) -> list[tuple[int, int]]:
+        raise ValueError("a ShardedMask reached a layer that knows nothing of other processes; "
+                         "parallel.share_time(model) prepares a network for it")
+
+    def starts_here(self) -> list[int]:
+        """Frames here at which a chunk begins, numbered from the first one here."""
+        return [start - self.shard.first for start in self.chunk_starts if start >= self.shard.first]
+
+    def end_of_chunk(self, frame: int) -> int:
+        """Where in the clip the chunk of a frame here ends."""
+        return next((start for start in self.chunk_starts if start > self.shard.first + frame),
+                    self.shard.bounds[-1])
+
+    def over(self, frames: int) -> Mask:
+        """The mask of `frames` frames from the first one here, which need not be the first of its chunk."""
+        return Mask((0, *(start for start in self.starts_here() if 0 < start < frames)))
 
 
 def starting_states(pairs: Sequence[tuple[Tensor, Tensor]], reverse: bool = False) -> list[Tensor]:
