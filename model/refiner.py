@@ -7,7 +7,7 @@ last refined frames before it, and itself. A whole clip is one block.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from model.flow import REFINER_SIGMAS, euler_step, interpolate, shift, velocity
 from model.hub import fetch
-from model.refiner_network import Context, KeyValue, RefinerNetwork, join
+from model.refiner_network import Context, KeyValue, RefinerNetwork, Rotary, join
 from model.refiner_weights import load_video_half
 
 RELEASED = "Efficient-Large-Model/SANA-WM_bidirectional/refiner"
@@ -59,9 +59,9 @@ class RefinerState:
     text: Context
     size: tuple[int, int]
     sink: list[KeyValue]
-    history: list[KeyValue] = field(default_factory=list)
-    history_frames: int = 0
-    next_frame: int = 0
+    history: list[KeyValue]
+    history_frames: int
+    next_frame: int
 
     def nbytes(self) -> int:
         """Memory of the keys and values of frames; the prompt's are constant beside them."""
@@ -116,8 +116,9 @@ class Refiner:
         size = (sink.shape[3], sink.shape[4])
         text = self.network.read_text(states, mask)
         rotary = self.network.rotary(range(sink.shape[2]), size, self.config.fps)
-        _, kept = self.network(sink, 0.0, rotary, text, keep=True)
-        return RefinerState(text, size, kept, next_frame=sink.shape[2])
+        _, kept = self.network(sink, torch.tensor(0.0), rotary, text, keep=True)
+        nothing = [KeyValue(own.key[:, :0], own.value[:, :0]) for own in kept]
+        return RefinerState(text, size, kept, nothing, history_frames=0, next_frame=sink.shape[2])
 
     @torch.no_grad()
     def refine_block(
@@ -134,16 +135,16 @@ class Refiner:
         context = self._context(state)
         noise = torch.randn(latents.shape, generator=generator, dtype=self.network.dtype,
                             device=latents.device if generator is None else generator.device)
-        x = interpolate(latents.float(), noise.to(latents.device).float(), sigmas[0])
+        x = latents.to(self.network.device).float()
+        x = interpolate(x, noise.to(x), sigmas[0])
         for sigma, target in pairwise(sigmas):
-            predicted, _ = self.network(x, float(sigma), rotary, context)
+            predicted, _ = self.network(x, sigma, rotary, context)
             x = euler_step(x, predicted, sigma, target)
         if not last:
-            _, kept = self.network(x, 0.0, rotary, context, keep=True)
-            self._remember(state, [KeyValue(self.network.rotate(own.key, rotary), own.value) for own in kept],
-                           frames)
+            _, kept = self.network(x, sigmas[-1], rotary, context, keep=True)
+            self._remember(state, kept, rotary, frames)
         state.next_frame += frames
-        return x.to(latents.dtype)
+        return x.to(latents)
 
     def _context(self, state: RefinerState) -> Context:
         """The prompt, the sink moved to just before the remembered frames, and these."""
@@ -153,22 +154,18 @@ class Refiner:
 
         def earlier(layer: int) -> list[KeyValue]:
             sink = KeyValue(self.network.rotate(state.sink[layer].key, rotary), state.sink[layer].value)
-            return [sink, state.history[layer]] if state.history else [sink]
+            return [sink, state.history[layer]]
         return replace(state.text, earlier=earlier)
 
-    def _remember(self, state: RefinerState, block: list[KeyValue], frames: int) -> None:
+    def _remember(self, state: RefinerState, block: list[KeyValue], rotary: Rotary, frames: int) -> None:
         """Add a refined block to the history, and forget what leaves the window."""
-        tokens = state.size[0] * state.size[1]
         most = self.config.window_frames - self.config.sink_frames
         state.history_frames = min(state.history_frames + frames, most)
-        keep = state.history_frames * tokens
-        before = [[old] for old in state.history] or [[] for _ in block]
-        state.history = [_newest(join(*old, new), keep) for old, new in zip(before, block)]
-
-
-def _newest(seen: KeyValue, keep: int) -> KeyValue:
-    """The last `keep` tokens, in memory of their own."""
-    return KeyValue(seen.key[:, -keep:].clone(), seen.value[:, -keep:].clone())
+        keep = state.history_frames * state.size[0] * state.size[1]
+        for layer, own in enumerate(block):
+            seen = join(state.history[layer], KeyValue(self.network.rotate(own.key, rotary), own.value))
+            # in memory of their own: a slice would hold on to what is forgotten
+            state.history[layer] = KeyValue(seen.key[:, -keep:].clone(), seen.value[:, -keep:].clone())
 
 
 def draw_sigmas(count: int, generator: torch.Generator | None = None, amount: float = 1.0,

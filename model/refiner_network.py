@@ -87,11 +87,12 @@ class RefinerNetwork(nn.Module):
         return Context([block.read_text(states) for block in self.blocks], bias)
 
     def forward(
-        self, latents: Tensor, sigma: float, rotary: Rotary, context: Context, keep: bool = False,
+        self, latents: Tensor, sigma: Tensor, rotary: Rotary, context: Context, keep: bool = False,
     ) -> tuple[Tensor, list[KeyValue]]:
-        """Velocity, of the latents' type, and with `keep` each layer's own keys, not rotated, and values."""
+        """Velocity at the level `sigma`, one of all or (B,), and with `keep` each layer's own keys, not
+        rotated, and values."""
         batch, _, *grid = latents.shape
-        level = torch.full((batch,), sigma * self.timestep_scale, device=self.device)
+        level = (sigma * self.timestep_scale).float().to(self.device).expand(batch)
         modulation, embedded = self.transformer.time_embed(level, batch_size=batch, hidden_dtype=self.dtype)
         x = self.transformer.proj_in(latents.to(self.device, self.dtype).flatten(2).transpose(1, 2))
         kept = []

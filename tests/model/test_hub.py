@@ -26,7 +26,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             shutil.copy(source / name, target / name)
         return str(target)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
-    for name in ("config.yaml", "vae/config.json", "refiner/transformer/config.json", "refiner/text_encoder/x"):
+    for name in ("config.yaml", "vae/config.json", "refiner/transformer/config.json", "refiner/text/x"):
         path = tmp_path / "hub" / "owner" / "name" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(name)

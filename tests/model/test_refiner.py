@@ -146,10 +146,10 @@ def test_gradients_reach_the_network_through_the_reference_frames() -> None:
     network = RefinerNetwork(tiny_transformer().requires_grad_(True))
     text = network.read_text(*prompt())
     rotary = [network.rotary(frames, (H, W), 16.0) for frames in (range(1), range(1, 4))]
-    _, kept = network(clip(1), 0.0, rotary[0], text, keep=True)
+    _, kept = network(clip(1), torch.tensor(0.0), rotary[0], text, keep=True)
     context = Context(text.text, text.text_bias,
                       lambda layer: [KeyValue(network.rotate(kept[layer].key, rotary[0]), kept[layer].value)])
-    velocity, _ = network(clip(3), 0.7, rotary[1], context)
+    velocity, _ = network(clip(3), torch.tensor([0.7, 0.2]), rotary[1], context)
     kept[1].value.retain_grad()
     velocity.square().mean().backward()
     assert kept[1].value.grad.abs().max() > 0

@@ -26,7 +26,7 @@ def velocity(network: RefinerNetwork) -> torch.Tensor:
     generator = torch.Generator().manual_seed(1)
     text = network.read_text(torch.randn(1, 5, 14, generator=generator), torch.ones(1, 5))
     latents = torch.randn(1, 6, 3, 2, 2, generator=generator)
-    return network(latents, 0.7, network.rotary(range(3), (2, 2), 16.0), text)[0]
+    return network(latents, torch.tensor(0.7), network.rotary(range(3), (2, 2), 16.0), text)[0]
 
 
 def train(parameters: list[torch.nn.Parameter]) -> None:
