@@ -12,7 +12,7 @@ class DepthConfig:
     enabled: bool = True  # false: no depth maps are made
     every: int = 8  # frames between depth maps
     width: int = 320  # of the depth maps in pixels; height follows the clip's aspect
-    planes: int = 64  # hypotheses, evenly spaced in inverse depth
+    planes: int = 64  # hypotheses, evenly spaced in inverse depth; half as many are tried at half size
     neighbours: int = 4  # other frames each map is matched with
     window: int = 7  # side in pixels of the patch that is correlated
     min_correlation: float = 0.6  # zero-mean normalised correlation of a kept pixel

@@ -8,6 +8,7 @@ import numpy as np
 from annotate.depth.sweep import SweptMap
 from annotate.depth.views import Views, rays
 
+_LEAST_DEPTH = np.float32(1e-6)  # a point behind the camera falls outside of its picture
 _SPECKLE_PIXELS = 24
 
 
@@ -21,20 +22,20 @@ def confirmed(
     own = maps[position]
     height, width = views.size
     ys, xs = np.nonzero(own.good)
-    points = rays(views, own.frame, np.stack([xs + 0.5, ys + 0.5], -1)) * own.depth[ys, xs, None]
-    agreeing = np.zeros(len(ys), np.int64)
+    directions = rays(views, own.frame, np.stack([xs + 0.5, ys + 0.5], -1)).T
+    points = (directions * own.depth[ys, xs]).astype(np.float32)  # (3, n)
+    agreeing = np.zeros(len(ys), np.uint8)
     for other in maps[max(0, position - 2) : position] + maps[position + 1 : position + 3]:
-        motion = views.between(own.frame, other.frame)
-        seen = points @ motion[:3, :3].T + motion[:3, 3]
-        front = seen[:, 2] > 1e-6
-        z = np.where(front, seen[:, 2], 1.0)
-        fx, fy, cx, cy = views.intrinsics[other.frame]
-        u = np.floor(fx * seen[:, 0] / z + cx)
-        v = np.floor(fy * seen[:, 1] / z + cy)
-        front &= (u >= 0) & (u < width) & (v >= 0) & (v < height)
-        u, v = np.where(front, u, 0).astype(np.int64), np.where(front, v, 0).astype(np.int64)
-        front &= other.good[v, u] & (np.abs(other.depth[v, u] / z - 1) <= tolerance)
-        agreeing += front
+        motion = (views.matrix(other.frame) @ views.between(own.frame, other.frame)[:3]).astype(np.float32)
+        x, y, z = motion[:, :3] @ points + motion[:, 3:]
+        z = np.maximum(z, _LEAST_DEPTH)
+        x /= z
+        y /= z
+        inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+        column, row = (np.where(inside, place, 0).astype(np.int32) for place in (x, y))
+        at = row * width + column
+        ratio = other.depth.ravel()[at] / z
+        agreeing += inside & other.good.ravel()[at] & (np.abs(ratio - 1) <= tolerance)
     kept = np.zeros((height, width), bool)
     kept[ys, xs] = agreeing >= min_agreeing
     kept |= own.backed

@@ -33,7 +33,7 @@ class DepthStage:
     """
 
     name = "depth"
-    version = "1"
+    version = "2"
     resources = Resources(num_cpus=1.0)
 
     def __init__(self, config: DepthConfig | None = None) -> None:

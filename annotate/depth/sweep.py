@@ -1,7 +1,8 @@
 """Plane sweep: every pixel tries inverse depths and keeps the one on which the views correlate best.
 
-Space-sweep stereo (Collins 1996) with zero-mean normalised cross-correlation; of the neighbours the best two
-count, since the others may be occluded (Kang, Szeliski and Chai 2001).
+Space-sweep stereo (Collins 1996) with zero-mean normalised correlation; of the neighbours the best two count,
+since the others may be occluded (Kang, Szeliski and Chai 2001). From coarse to fine: all depths are tried in
+pictures of half the size; at full size each pixel tries only those about what was found there.
 """
 
 from __future__ import annotations
@@ -12,13 +13,17 @@ import cv2
 import numpy as np
 
 from annotate.depth.config import DepthConfig
-from annotate.depth.views import Views, rays
+from annotate.depth.correlation import BestTwo, Patches
+from annotate.depth.views import Views, halved
+from annotate.depth.warp import Warp
 
-_HALF = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1.0]])  # integer-centred pixels to centres at +0.5
+_SEARCH_WINDOW = 5  # side in pixels of the patch at half size
+_SEARCH_MEDIAN = 5  # a pixel at half size starts from the median of so many by so many
+_FINE_STEPS = 2  # depths tried at full size on either side of the start, one plane apart
+_UNIQUE_PLANES = 2  # at half size; a rival depth lies farther from the best one
+_UNIQUE_MARGIN = 0.01  # by which the best depth correlates better than any rival
 _BACKING = 3
 _BACKING_CORRELATION = 0.8
-_UNIQUE_PLANES = 3
-_UNIQUE_MARGIN = 0.02
 
 
 @dataclass(frozen=True)
@@ -38,103 +43,72 @@ def sweep(
     views: Views, index: int, neighbours: list[int], nearest: float, farthest: float, config: DepthConfig,
 ) -> SweptMap:
     """The depth map of frame `index` from `neighbours`, between two depths in the poses' unit."""
-    inverse = np.linspace(1 / farthest, 1 / nearest, config.planes)
-    volume = _correlate(views, index, neighbours, inverse, config.window)
-    best = volume.argmax(0)
-    rows, columns = np.indices(best.shape, sparse=True)
-    score = volume[best, rows, columns]
-    below = volume[np.maximum(best - 1, 0), rows, columns]
-    above = volume[np.minimum(best + 1, config.planes - 1), rows, columns]
-    # The top of the parabola through three planes.
-    bend = below - 2 * score + above
-    shift = np.where(bend < -1e-6, 0.5 * (below - above) / np.minimum(bend, -1e-6), 0.0)
-    inside = (best > 0) & (best < config.planes - 1)
-    step = inverse[1] - inverse[0]
-    depth = 1.0 / (inverse[0] + step * (best + np.clip(shift, -0.5, 0.5)))
-    good = inside & (score >= config.min_correlation) & _unique(volume, best, score)
-    good &= _contrast(views.images[index], config.window) >= config.min_contrast
-    depth = depth.astype(np.float32)
-    backed = good & (_backing(views, index, neighbours, depth, config) >= _BACKING)
-    return SweptMap(index, depth, good, backed)
+    start, unique = _search(views, index, neighbours, np.linspace(
+        1 / farthest, 1 / nearest, max(2, config.planes // 2)))
+    step = np.float32((1 / nearest - 1 / farthest) / (config.planes - 1))
+    patches = Patches(views.images[index], config.window)
+    warps = [Warp(views, index, other) for other in neighbours]
+    steps = np.arange(-_FINE_STEPS, _FINE_STEPS + 1, dtype=np.float32)
+    volume, best_two = np.empty((len(steps), *views.size), np.float32), BestTwo(views.size)
+    warped, score = np.empty((2, *views.size), np.float32)
+    for layer, away in zip(volume, steps):
+        inverse = start + away * step
+        for warp in warps:
+            best_two.take(patches.correlate(warp.by_pixel(inverse, warped), score))
+        best_two.finish(layer)
+    peak = _Peak.of(volume)
+    inverse = start + step * (peak.place - _FINE_STEPS)
+    good = unique & peak.inside & (peak.score >= config.min_correlation) & (inverse > 0)
+    good &= patches.contrast >= config.min_contrast
+    backing = np.zeros(views.size, np.uint8)
+    for warp in warps:
+        patches.correlate(warp.by_pixel(inverse, warped), score)
+        backing += (score >= _BACKING_CORRELATION) & warp.shows(inverse)
+    depth = 1 / np.where(good, inverse, 1)
+    return SweptMap(index, depth, good, good & (backing >= _BACKING))
 
 
-def _correlate(
-    views: Views, index: int, neighbours: list[int], inverse: np.ndarray, window: int,
-) -> np.ndarray:
-    """(planes, h, w) float32: mean of the best two neighbours' correlations at each inverse depth."""
-    height, width = views.size
-    side = (window, window)
-    reference = views.images[index].astype(np.float32)
-    mean = cv2.boxFilter(reference, -1, side)
-    spread = np.maximum(cv2.boxFilter(reference * reference, -1, side) - mean * mean, 0.25)
-    inverse_spread = 1 / np.sqrt(spread)
-    homographies = [_homographies(views, index, other, inverse) for other in neighbours]
-    images = [views.images[other].astype(np.float32) for other in neighbours]
-    volume = np.empty((len(inverse), height, width), np.float32)
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    for plane in range(len(inverse)):
-        first = np.full((height, width), -1, np.float32)
-        second = first.copy()
-        for image, homography in zip(images, homographies):
-            warped = cv2.warpPerspective(image, homography[plane], (width, height), flags=flags)
-            warped_mean = cv2.boxFilter(warped, -1, side)
-            variance = cv2.boxFilter(warped * warped, -1, side) - warped_mean * warped_mean
-            score = cv2.boxFilter(warped * reference, -1, side) - warped_mean * mean
-            score *= inverse_spread / np.sqrt(np.maximum(variance, 0.25))
-            np.maximum(second, np.minimum(first, score), out=second)
-            np.maximum(first, score, out=first)
-        volume[plane] = 0.5 * (first + second) if len(images) > 1 else first
-    return volume
+def _search(
+    views: Views, index: int, neighbours: list[int], inverse: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Inverse depth (h, w) float32 found at half size, and whether no depth far from it fits as well."""
+    small = halved(views, [index, *neighbours])
+    patches = Patches(small.images[0], _SEARCH_WINDOW)
+    warps = [Warp(small, 0, other) for other in range(1, len(small.images))]
+    volume, best_two = np.empty((len(inverse), *small.size), np.float32), BestTwo(small.size)
+    warped, score = np.empty((2, *small.size), np.float32)
+    for layer, plane in zip(volume, inverse):
+        for warp in warps:
+            best_two.take(patches.correlate(warp.by_plane(plane, warped), score))
+        best_two.finish(layer)
+    peak = _Peak.of(volume)
+    rival = np.full(small.size, -1, np.float32)
+    for number, layer in enumerate(volume):
+        np.maximum(rival, layer, out=rival, where=np.abs(peak.best - number) > _UNIQUE_PLANES)
+    unique = (peak.score - rival >= _UNIQUE_MARGIN).astype(np.uint8)
+    found = (inverse[0] + (inverse[1] - inverse[0]) * peak.place).astype(np.float32)
+    size = views.size[::-1]
+    return (cv2.resize(cv2.medianBlur(found, _SEARCH_MEDIAN), size, interpolation=cv2.INTER_LINEAR),
+            cv2.resize(unique, size, interpolation=cv2.INTER_NEAREST) > 0)
 
 
-def _backing(
-    views: Views, index: int, neighbours: list[int], depth: np.ndarray, config: DepthConfig,
-) -> np.ndarray:
-    """(h, w) how many neighbours correlate well when warped by the depth itself."""
-    height, width = views.size
-    side = (config.window, config.window)
-    reference = views.images[index].astype(np.float32)
-    mean = cv2.boxFilter(reference, -1, side)
-    variance = np.maximum(cv2.boxFilter(reference * reference, -1, side) - mean * mean, 0.25)
-    ys, xs = np.mgrid[:height, :width] + 0.5
-    points = rays(views, index, np.stack([xs, ys], -1)) * depth[..., None]
-    count = np.zeros((height, width), np.int32)
-    for other in neighbours:
-        motion = views.between(index, other)
-        seen = points @ motion[:3, :3].T + motion[:3, 3]
-        z = np.maximum(seen[..., 2], 1e-9)
-        fx, fy, cx, cy = views.intrinsics[other]
-        u = (fx * seen[..., 0] / z + cx - 0.5).astype(np.float32)
-        v = (fy * seen[..., 1] / z + cy - 0.5).astype(np.float32)
-        warped = cv2.remap(views.images[other].astype(np.float32), u, v, cv2.INTER_LINEAR)
-        warped_mean = cv2.boxFilter(warped, -1, side)
-        spread = np.maximum(cv2.boxFilter(warped * warped, -1, side) - warped_mean * warped_mean, 0.25)
-        score = cv2.boxFilter(warped * reference, -1, side) - warped_mean * mean
-        inside = (u >= 0) & (u <= width - 1) & (v >= 0) & (v <= height - 1) & (seen[..., 2] > 0)
-        count += inside & (score >= _BACKING_CORRELATION * np.sqrt(spread * variance))
-    return count
+@dataclass(frozen=True)
+class _Peak:
+    """Of a volume (n, h, w): the best layer, its score, and the top of the parabola through it and its
+    neighbours, in layers; all (h, w). A peak at either end is not `inside`."""
 
+    best: np.ndarray
+    score: np.ndarray
+    place: np.ndarray
+    inside: np.ndarray
 
-def _homographies(views: Views, index: int, other: int, inverse: np.ndarray) -> np.ndarray:
-    """(planes, 3, 3): integer-centred pixels of `index` to those of `other`, by planes z = 1 / inverse."""
-    motion = views.between(index, other)
-    from_reference = np.linalg.inv(views.matrix(index)) @ _HALF
-    to_other = np.linalg.inv(_HALF) @ views.matrix(other)
-    plane = np.zeros((len(inverse), 3, 3))
-    plane[:, :, 2] = inverse[:, None] * motion[:3, 3]
-    return to_other @ (motion[:3, :3] + plane) @ from_reference
-
-
-def _unique(volume: np.ndarray, best: np.ndarray, score: np.ndarray) -> np.ndarray:
-    """Whether no plane away from the best one correlates nearly as well: repeated texture does."""
-    rival = np.full(best.shape, -1, np.float32)
-    for plane, layer in enumerate(volume):
-        np.maximum(rival, layer, out=rival, where=np.abs(best - plane) > _UNIQUE_PLANES)
-    return score - rival >= _UNIQUE_MARGIN
-
-
-def _contrast(image: np.ndarray, window: int) -> np.ndarray:
-    """Standard deviation of grey levels within the window."""
-    mean = cv2.boxFilter(image, cv2.CV_32F, (window, window))
-    square = cv2.sqrBoxFilter(image, cv2.CV_32F, (window, window))
-    return np.sqrt(np.maximum(square - mean * mean, 0))
+    @classmethod
+    def of(cls, volume: np.ndarray) -> _Peak:
+        best = volume.argmax(0)
+        last = len(volume) - 1
+        below, score, above = (
+            np.take_along_axis(volume, np.clip(best + side, 0, last)[None], 0)[0] for side in (-1, 0, 1))
+        bend = below - 2 * score + above
+        shift = np.where(bend < -1e-6, 0.5 * (below - above) / np.minimum(bend, -1e-6), 0)
+        return cls(best, score, (best + np.clip(shift, -0.5, 0.5)).astype(np.float32),
+                   (best > 0) & (best < last))

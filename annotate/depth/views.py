@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from dataset.camera import invert
+from dataset.camera import invert, resize_intrinsics
 
 TARGET_PX = (9.0, 20.0)
 """Parallax at the scene's middle depth aimed at, in pixels of a map 320 wide: one short and one long baseline
@@ -18,6 +18,7 @@ MIN_PARALLAX_PX = 2.5
 
 MIN_OVERLAP = 0.6
 _CORNERS = 250
+_ENOUGH = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 10, 0.03)  # steps, pixels: enough for a range
 _GRID = np.stack(np.meshgrid(np.linspace(0.1, 0.9, 7), np.linspace(0.1, 0.9, 5)), -1).reshape(-1, 2)
 
 
@@ -42,6 +43,15 @@ class Views:
     def between(self, index: int, other: int) -> np.ndarray:
         """(4, 4): points in the camera axes of `index` to those of `other`."""
         return invert(self.c2w[other]) @ self.c2w[index]
+
+
+def halved(views: Views, frames: list[int]) -> Views:
+    """Only these frames, at half the size."""
+    height, width = views.size
+    size = (-(-height // 2), -(-width // 2))
+    images = [cv2.resize(views.images[i], size[::-1], interpolation=cv2.INTER_AREA) for i in frames]
+    intrinsics = resize_intrinsics(views.intrinsics[frames], views.size, size)
+    return Views(np.stack(images), intrinsics, views.c2w[frames], views.usable[frames])
 
 
 def rays(views: Views, index: int, pixels: np.ndarray) -> np.ndarray:
@@ -106,18 +116,21 @@ def scene_depths(views: Views, index: int, guess: float) -> np.ndarray:
     corners = cv2.goodFeaturesToTrack(image, _CORNERS, 0.01, 5)
     if corners is None or len(corners) < 8:
         return np.zeros(0)
-    found, forward = _follow(image, target, corners)
-    back, backward = _follow(target, image, found)
+    found, forward = _follow(image, target, corners, corners)
+    back, backward = _follow(target, image, found, corners)
     good = forward & backward
     good &= np.linalg.norm((back - corners).reshape(-1, 2), axis=1) < 0.5
     return _triangulate(views, index, other, corners.reshape(-1, 2)[good] + 0.5,
                         found.reshape(-1, 2)[good] + 0.5)
 
 
-def _follow(image: np.ndarray, target: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Places (n, 1, 2) of `points` in `target`, and whether they were found (n,)."""
-    found, status, _ = cv2.calcOpticalFlowPyrLK(image, target, points, np.empty_like(points),
-                                                winSize=(13, 13), maxLevel=3)
+def _follow(
+    image: np.ndarray, target: np.ndarray, points: np.ndarray, guess: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Places (n, 1, 2) of `points` in `target`, looked for from `guess`, and whether they were found (n,)."""
+    found, status, _ = cv2.calcOpticalFlowPyrLK(
+        image, target, points, guess.copy(), winSize=(13, 13), maxLevel=3, criteria=_ENOUGH,
+        flags=cv2.OPTFLOW_USE_INITIAL_FLOW)
     return np.asarray(found), np.asarray(status).ravel() > 0
 
 
