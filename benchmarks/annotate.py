@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from benchmarks.throughput import Throughput, run_pipeline
 from dataset.clip import CameraTrack, DepthMaps
 
 ROOT = Path(__file__).resolve().parents[1]
+_PATIENCE_S = 5 * TIME_LIMIT_S
 
 
 def machine() -> dict[str, Any]:
@@ -63,12 +65,16 @@ def measure(sequence: Sequence, method: str) -> Score:
     command = [sys.executable, "-m", "benchmarks.pose_run", str(folder / "sequence.json"), method,
                str(result)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True,
-                          timeout=5 * TIME_LIMIT_S)
     truth = sequence.truth()
+    failed = partial(Score, sequence.name, method, sequence.real, len(truth.c2w), 0.0)
+    try:
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True,
+                              timeout=_PATIENCE_S)
+    except subprocess.TimeoutExpired:
+        return failed(f"no answer within {_PATIENCE_S:g} s")
     if done.returncode:
         last = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"code {done.returncode}"
-        return Score(sequence.name, method, sequence.real, len(truth.c2w), 0.0, f"crashed: {last}")
+        return failed(f"crashed: {last}")
     with np.load(result) as arrays:
         track = CameraTrack.from_npz(arrays["track"].tobytes())
         measured = json.loads(arrays["measured"].tobytes())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from benchmarks.pose_run import OURS, PLAIN, TIME_LIMIT_S
 from benchmarks.pose_score import SILENT_LIMIT, Score
 from benchmarks.throughput import Throughput
 
+_FIRST_CLIP_S = 20.0
 _EASY = ("repeated texture", "rotation only", "static")
 
 
@@ -62,6 +63,9 @@ def targets(scores: Sequence[Score], pipeline: Throughput | None) -> list[tuple[
     if pipeline is None:
         found.append(("whole pipeline >= 1 s of video a second", "not run", None))
     else:
+        first = pipeline.first_clip_s
+        found.append((f"first annotated clip within {_FIRST_CLIP_S:g} s", _form(first, "{:.1f} s"),
+                      first is not None and first < _FIRST_CLIP_S))
         speed = pipeline.video_s / pipeline.wall_s
         found.append(("whole pipeline >= 1 s of video a second", f"{speed:.2f} (CPU: "
                       f"{pipeline.cpu_s / pipeline.video_s:.2f} s a second of video)",
@@ -75,7 +79,8 @@ def _worst(
     known = [(v, s) for s in scores if (v := getattr(s, value)) is not None]
     failed = [s.sequence for s in scores if s.failure is not None]
     if not known:
-        return target, "nothing to measure" + (f"; failed: {', '.join(failed)}" if failed else ""), None
+        found = f"failed: {', '.join(failed)}" if failed else "nothing to measure"
+        return target, found, False if failed else None
     worst, where = max(known, key=lambda pair: pair[0])
     text = (f"median {form.format(np.median([v for v, _ in known]))}, "
             f"worst {form.format(worst)} ({where.sequence})")
@@ -84,10 +89,12 @@ def _worst(
 
 def _against_plain(ours: Score, plain: Sequence[Score]) -> list[tuple[str, str, bool | None]]:
     """Accuracy against the better of both mappers that posed most, time against the faster that finished."""
-    usable = [s for s in plain if s.ate is not None and s.posed >= 0.9]
-    if not usable or ours.ate is None:
-        why = "plain pycolmap posed nothing" if ours.ate is not None else f"failed: {ours.failure}"
-        return [(f"{ours.sequence}: no worse than plain pycolmap", why, ours.ate is not None)]
+    usable = [s for s in plain if s.failure is None and s.ate is not None and s.posed >= 0.9]
+    target = f"{ours.sequence}: no worse than plain pycolmap"
+    if ours.failure is not None or ours.ate is None:
+        return [(target, f"failed: {ours.failure or 'nothing posed'}", False)]
+    if not usable:
+        return [(target, "plain pycolmap posed nothing", True)]
     best = min(usable, key=lambda s: s.ate or 0.0)
     fastest = min(usable, key=lambda s: s.cpu_s)
     assert best.ate is not None
@@ -145,16 +152,21 @@ def _depth_and_scale(scores: Sequence[Score]) -> list[str]:
 def _pipeline(run: Throughput) -> list[str]:
     if run.code:
         return [f"`python -m pipelines.annotate` ended with code {run.code}:", "", "```", run.output, "```"]
-    total = sum(run.stage_s.values()) or 1.0
-    shares = ", ".join(f"{name} {spent / total:.0%} ({spent:.1f} s)" for name, spent in
-                       sorted(run.stage_s.items(), key=lambda item: -item[1]))
     verdicts = ", ".join(f"{count} {name}" for name, count in sorted(run.verdicts.items()))
     return [f"- {run.videos} videos, {run.video_s:.0f} s at 1280x720 and 24 frames a second; "
             f"{run.clips} clips, {run.clip_s:.0f} s ({verdicts})",
             f"- {run.wall_s:.1f} s in all, start-up included: **{run.video_s / run.wall_s:.2f} s of video a "
             f"second**; CPU {run.cpu_s:.0f} s, {run.cpu_s / run.video_s:.2f} s a second of video",
+            f"- CPU by process: {_shares(run.cpu_of)}",
+            f"- first annotated clip after {_form(run.first_clip_s, '{:.1f} s')}",
             f"- peak memory of all processes {run.peak_mb:.0f} MB (shared pages counted once)",
-            f"- time of the stages' workers: {shares}"]
+            f"- wall time in the workers: {_shares(run.stage_s)}"]
+
+
+def _shares(seconds: Mapping[str, float]) -> str:
+    total = sum(seconds.values()) or 1.0
+    return ", ".join(f"{name} {spent / total:.0%} ({spent:.1f} s)" for name, spent in
+                     sorted(seconds.items(), key=lambda item: -item[1]))
 
 
 def _form(value: float | None, form: str) -> str:

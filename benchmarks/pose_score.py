@@ -12,6 +12,13 @@ from dataset.clip import CameraTrack, DepthMaps, Motion
 from dataset.trajectory import absolute_error, align_tracks, relative_error, rotation_error_to_first
 
 SILENT_LIMIT = 0.03
+"""Error of the path, as a share of it, from which on poses are off."""
+
+STILL_LIMIT_DEG = 1.0
+"""Error of the rotation to the first frame from which on poses are off that have no path to compare."""
+
+
+_STAYING = (Motion.STATIC, Motion.ROTATION_ONLY)
 
 
 @dataclass
@@ -24,7 +31,8 @@ class Score:
     frames: int
     posed: float  # share of the frames given to the method
     failure: str | None
-    motion: str | None = None
+    motion: str | None = None  # as the method saw it
+    stays: bool = False  # whether the true camera does not translate
     ate: float | None = None  # RMS after Sim(3), share of the path
     rotation_step: float | None = None  # RMS, from one posed frame to the next
     rotation_first: float | None = None  # RMS, to the first posed frame
@@ -47,8 +55,11 @@ class Score:
 
     @property
     def is_off(self) -> bool:
-        """More than 3 % of the path from the truth."""
-        return self.ate is not None and self.ate > SILENT_LIMIT
+        """More than 3 % of the path from the truth; of a camera that stays, said to move or turned wrongly."""
+        if not self.stays:
+            return self.ate is not None and self.ate > SILENT_LIMIT
+        turned = self.rotation_first is not None and self.rotation_first > STILL_LIMIT_DEG
+        return turned or (self.failure is None and self.motion not in (*_STAYING, None))
 
 
 def score(
@@ -60,6 +71,7 @@ def score(
     given = int(measured.get("frames_given", len(posed)))
     fields = measured.get("fields", {})
     result = Score(name, method, real, given, float(posed.sum() / given), track.failure, fields.get("motion"))
+    result.stays = truth.motion in _STAYING
     for key, value in measured["pose"].items():
         setattr(result, key, value)
     result.depth_cpu_s = measured.get("depth", {}).get("cpu_s")
@@ -70,7 +82,7 @@ def score(
     if posed.sum() < 3:
         return result
     estimate, true = track.c2w[posed], truth.c2w[posed]
-    moves = truth.motion not in (Motion.STATIC, Motion.ROTATION_ONLY)
+    moves = not result.stays
     if moves:
         result.ate = absolute_error(estimate, true).share_of_path
     result.rotation_step = relative_error(estimate, true).rotation_deg.rmse

@@ -24,7 +24,8 @@ _PERIOD_S = 0.5
 
 @dataclass
 class Throughput:
-    """One run. `stage_s`: seconds of workers' wall time; `cpu_s`: of all processes of the run."""
+    """One run. `first_clip_s`: from the start of the run to the first annotated clip; `stage_s`: seconds of
+    workers' wall time; `cpu_s`: of all processes of the run, `cpu_of`: by what they did."""
 
     videos: int
     video_s: float
@@ -34,6 +35,7 @@ class Throughput:
     first_clip_s: float | None
     cpu_s: float
     peak_mb: float
+    cpu_of: dict[str, float] = field(default_factory=dict)
     stage_s: dict[str, float] = field(default_factory=dict)
     verdicts: dict[str, int] = field(default_factory=dict)
     code: int = 0
@@ -56,13 +58,15 @@ def run_pipeline(folder: Path, quick: bool) -> Throughput:
     begun = time.perf_counter()
     with log.open("wb") as sink:
         process = subprocess.Popen(command, stdout=sink, stderr=sink)
-        cpu_s, peak_mb = _watch(psutil.Process(process.pid))
+        cpu_of, peak_mb = _watch(psutil.Process(process.pid))
     wall = time.perf_counter() - begun
     text = log.read_text(errors="replace")
-    result = Throughput(len(videos), seconds * len(videos), 0, 0.0, wall, None, cpu_s, peak_mb,
-                        code=process.wait(), output=text[-4000:])
+    result = Throughput(len(videos), seconds * len(videos), 0, 0.0, wall, None, sum(cpu_of.values()), peak_mb,
+                        cpu_of, code=process.wait(), output=text[-4000:])
     if process.returncode:
         return result
+    record = next((out / "runs").glob("*.json"))
+    result.first_clip_s = json.loads(record.read_text())["outcome"]["first_clip_s"]
     stages: dict[str, float] = defaultdict(float)
     verdicts: dict[str, int] = defaultdict(int)
     for row in read_index(Store(str(out))).to_pylist():
@@ -80,22 +84,32 @@ def _render(path: Path, address: str) -> None:
     render_video(path, SyntheticSpec.parse(address))
 
 
-def _watch(process: psutil.Process) -> tuple[float, float]:
-    """CPU seconds of a process and all it started, and the greatest sum of their proportional memory."""
-    spent: dict[tuple[int, float], float] = {}
+def _watch(process: psutil.Process) -> tuple[dict[str, float], float]:
+    """CPU seconds of a process and all it started, by kind, and the greatest sum of their (shared) memory."""
+    spent: dict[tuple[int, float], tuple[str, float]] = {}
     peak = 0
     while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
         memory = 0
         for member in _tree(process):
             try:
                 times = member.cpu_times()
-                spent[member.pid, member.create_time()] = times.user + times.system
+                kind = "driver" if member == process else _kind(" ".join(member.cmdline()))
+                spent[member.pid, member.create_time()] = kind, times.user + times.system
                 memory += member.memory_full_info().pss
             except psutil.Error:
                 continue
         peak = max(peak, memory)
         time.sleep(_PERIOD_S)
-    return sum(spent.values()), peak / 2**20
+    kinds: dict[str, float] = defaultdict(float)
+    for kind, seconds in spent.values():
+        kinds[kind] += seconds
+    return dict(kinds), peak / 2**20
+
+
+def _kind(command: str) -> str:
+    """What a process of the run does, from how Ray names it."""
+    known = {"CutWorker": "cutting", "ClipWorker": "stages", "mapper_child": "pycolmap"}
+    return next((kind for name, kind in known.items() if name in command), "Ray")
 
 
 def _tree(process: psutil.Process) -> list[psutil.Process]:
