@@ -55,7 +55,7 @@ class Score:
 
     @property
     def is_off(self) -> bool:
-        """More than 3 % of the path from the truth; of a camera that stays, said to move or turned wrongly."""
+        """More than 3 % of the path from the truth; a camera that stays: said to move, or turned wrong."""
         if not self.stays:
             return self.ate is not None and self.ate > SILENT_LIMIT
         turned = self.rotation_first is not None and self.rotation_first > STILL_LIMIT_DEG

@@ -95,17 +95,18 @@ def key_pictures(mp4: bytes, count: int) -> list[np.ndarray]:
     try:
         with av.open(io.BytesIO(mp4), "r") as container:
             stream = container.streams.video[0]
-            stream.codec_context.skip_frame = "NONKEY"
             stream.codec_context.thread_count = 1
             height = round(_WIDTH * stream.codec_context.height / stream.codec_context.width)
-            for frame in container.decode(stream):
-                picture = frame.to_ndarray(format="rgb24")
-                pictures.append(cv2.resize(picture, (_WIDTH, height), interpolation=cv2.INTER_AREA))
+            keys = [packet for packet in container.demux(stream) if packet.is_keyframe]
+            chosen = np.unique(np.linspace(0, len(keys) - 1, count).round().astype(int))
+            for packet in [*(keys[i] for i in chosen), None]:  # None: what the decoder holds back
+                for frame in stream.codec_context.decode(packet):
+                    picture = frame.to_ndarray(format="rgb24")
+                    pictures.append(cv2.resize(picture, (_WIDTH, height), interpolation=cv2.INTER_AREA))
     except (av.FFmpegError, IndexError) as error:
         if not pictures:
             raise ValueError(f"the clip's video cannot be decoded: {error}") from error
-    chosen = np.unique(np.linspace(0, len(pictures) - 1, count).round().astype(int))
-    return [pictures[i] for i in chosen]
+    return pictures
 
 
 def _strip(pictures: list[np.ndarray]) -> str | None:
