@@ -12,7 +12,7 @@ import av
 import cv2
 import numpy as np
 
-from annotate.frames import gray_height
+from annotate.frames import gray_height, shrink
 
 RECENT_FRAMES = 8
 _FULL_RANGE = np.clip(np.rint((np.arange(256) - 16) * (255 / 219)), 0, 255).astype(np.uint8)
@@ -52,7 +52,7 @@ class ClipVideo:
     def gray(self, width: int) -> np.ndarray:
         """All frames (F, h, width) uint8, shrunk to `width` (never enlarged), full range.
 
-        Halved while at least twice too wide, then area-resized; the same whatever else is kept.
+        As `annotate.frames.shrink` makes them of the stored luma.
         """
         width = min(width, self.size[1])
         if width not in self._gray:
@@ -104,13 +104,14 @@ class ClipVideo:
     def _walk(self) -> Iterator[av.VideoFrame]:
         """Every picture in order. A pass that comes to its end leaves the announced greys behind."""
         stacks = {width: np.empty((self._count, gray_height(self.size, width), width), np.uint8)
-                  for width in sorted(self._kept - self._gray.keys(), reverse=True)}
+                  for width in self._kept - self._gray.keys()}
         container, stream = self._open()
         index = -1
         with container:
             for index, picture in enumerate(container.decode(stream)):
-                if index < self._count:
-                    _shrink(plane_view(picture, 0), [stack[index] for stack in stacks.values()])
+                for width, stack in stacks.items() if index < self._count else ():
+                    small = shrink(plane_view(picture, 0), (stack.shape[1], width))
+                    cv2.LUT(small, _FULL_RANGE, dst=stack[index])
                 yield picture
         if index + 1 != self._count:
             raise ValueError(f"clip of {len(self._mp4)} bytes: {index + 1} frames can be decoded, its header "
@@ -121,17 +122,6 @@ class ClipVideo:
         self._recent[index] = picture.to_ndarray(format="rgb24")
         while len(self._recent) > RECENT_FRAMES:
             self._recent.popitem(last=False)
-
-
-def _shrink(luma: np.ndarray, targets: Iterable[np.ndarray]) -> None:
-    """Fill greys (h, w) uint8, widest first, from one frame's stored luma (H, W)."""
-    for target in targets:
-        height, width = target.shape
-        while luma.shape[1] >= 2 * width and not (luma.shape[0] % 2 or luma.shape[1] % 2):
-            luma = cv2.resize(luma, (luma.shape[1] // 2, luma.shape[0] // 2), interpolation=cv2.INTER_AREA)
-        small = luma if luma.shape == target.shape else cv2.resize(
-            luma, (width, height), interpolation=cv2.INTER_AREA)
-        cv2.LUT(small, _FULL_RANGE, dst=target)
 
 
 def plane_view(picture: av.VideoFrame, index: int) -> np.ndarray:

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import cv2
 import numpy as np
 
+from annotate.frames import shrink
 from annotate.shots.detector import ShotConfig, ShotDetector
 from annotate.stage import Clip, Resources, StageOutput
 
@@ -21,6 +22,7 @@ FLOW_SIZE = (320, 576)
 
 _TAPS = np.array([1785, 8002, 13193, 8002, 1785]) / 32768  # as VMAF and FFmpeg round them
 _FULL_RANGE = 255 / 219  # of luma stored as 16..235
+_LEVELS = (np.arange(256) - 16) * _FULL_RANGE  # grey level of each stored value
 # BT.709 limited-range YCbCr to 8-bit BGR, applied to (Y, Cb, Cr, 1)
 _TO_BGR = np.array([[1.0, 1.8556, 0.0], [1.0, -0.18732427, -0.46812427], [1.0, 0.0, 1.5748]]) @ np.diag(
     [_FULL_RANGE, 255 / 224, 255 / 224])
@@ -58,7 +60,7 @@ class DisFlow:
 class QualityConfig:
     """What is measured how often."""
 
-    sample_s: float = 0.25  # every so many seconds a frame for saturation, sharpness and exposure
+    sample_s: float = 0.5  # every so many seconds a frame for saturation, sharpness and exposure
     flow_step_s: float = 0.5  # flow is measured over, and every, so many seconds
     flow_until_s: float = 60.0  # and not beyond this time
     shots: ShotConfig = field(default_factory=ShotConfig)  # how cuts are looked for in the clip
@@ -108,8 +110,7 @@ def pixel_scores(
         if index % every == 0:
             samples.push(luma, cb, cr)
         if index % step == 0 and index / fps <= config.flow_until_s:
-            size = FLOW_SIZE[::-1] if luma.shape[1] >= luma.shape[0] else FLOW_SIZE
-            small = cv2.resize(luma, size, interpolation=cv2.INTER_AREA)
+            small = shrink(luma, FLOW_SIZE if luma.shape[1] >= luma.shape[0] else FLOW_SIZE[::-1])
             if last is not None:
                 magnitudes.append(flow.magnitude(last, small))
             last = small
@@ -163,10 +164,10 @@ class _Samples:
         deviation = float(cv2.meanStdDev(cv2.Laplacian(luma, cv2.CV_16S))[1][0, 0])
         self._sharpness.append((deviation * _FULL_RANGE) ** 2)
         picture = np.ascontiguousarray(luma[::2, ::2])
-        level = (picture.astype(np.float32) - 16) * _FULL_RANGE
         saturation = cv2.cvtColor(_bgr(picture, cb, cr), cv2.COLOR_BGR2HSV)[..., 1]
-        self._rows.append((float(saturation.mean()), float(np.clip(level, 0, 255).mean()),
-                           float(np.mean(level <= 16)), float(np.mean(level >= 235))))
+        shares = cv2.calcHist([picture], [0], None, [256], [0, 256]).ravel() / picture.size
+        self._rows.append((float(cv2.mean(saturation)[0]), float(shares @ np.clip(_LEVELS, 0, 255)),
+                           float(shares[_LEVELS <= 16].sum()), float(shares[_LEVELS >= 235].sum())))
 
     def scores(self) -> dict[str, float | None]:
         saturation, exposure, dark, bright = np.mean(self._rows, axis=0).tolist()
@@ -182,6 +183,6 @@ def _bgr(luma: np.ndarray, cb: np.ndarray, cr: np.ndarray) -> np.ndarray:
 
 
 def _small_bgr(luma: np.ndarray, cb: np.ndarray, cr: np.ndarray, long_side: int) -> np.ndarray:
-    shrink = min(1.0, long_side / max(luma.shape))
-    size = (max(16, round(luma.shape[1] * shrink)), max(16, round(luma.shape[0] * shrink)))
-    return _bgr(*(cv2.resize(plane, size, interpolation=cv2.INTER_AREA) for plane in (luma, cb, cr)))
+    share = min(1.0, long_side / max(luma.shape))
+    size = (max(16, round(luma.shape[0] * share)), max(16, round(luma.shape[1] * share)))
+    return _bgr(*(shrink(plane, size) for plane in (luma, cb, cr)))
