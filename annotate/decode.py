@@ -65,6 +65,11 @@ class ReadReport:
     code: str | None = None  # "truncated", "damaged"; None when the file is whole
     reason: str | None = None
 
+    @property
+    def seen(self) -> int:
+        """Frames met, delivered or not."""
+        return self.frames + self.damaged + self.out_of_order
+
 
 @dataclass(frozen=True)
 class SourceFrame:
@@ -167,13 +172,12 @@ class VideoReader:
 
     def _conclude(self, last: Fraction, period: Fraction) -> None:
         report, info = self.report, self.info
-        seen = report.frames + report.damaged + report.out_of_order
         expected_end = Fraction(info.duration_s or 0) * Fraction(49, 50)
         if info.header_frames is None:
             short = last + period < expected_end - 1
         else:
             # An edit list hides frames that the header counts; then the last one still comes when it should.
-            fewer = seen < info.header_frames - max(1, info.header_frames // 100)
+            fewer = report.seen < info.header_frames - max(1, info.header_frames // 100)
             short = fewer and (info.duration_s is None or last + period < expected_end)
         if short or self._container_broke:
             stated = (f"{info.header_frames} frames" if info.header_frames is not None
@@ -190,6 +194,14 @@ def probe(path: str | Path) -> VideoInfo:
     """What the file says about itself. Raises UnreadableVideo unless its first frame can be decoded."""
     with VideoReader(path) as reader:
         return reader.info
+
+
+def count_frames(path: str | Path) -> int:
+    """Frames of a video, damaged ones among them."""
+    with VideoReader(path) as reader:
+        for _ in reader:
+            pass
+        return reader.report.seen
 
 
 def read_frames(path: str | Path, width: int | None = None) -> Iterator[tuple[Fraction, np.ndarray]]:

@@ -6,11 +6,12 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 
 from annotate.cut.framing import Framing
-from annotate.decode import ReadReport, VideoInfo
+from annotate.decode import ReadReport, VideoInfo, count_frames
 from annotate.source.cameras import (
     BadCameras,
     GivenDepth,
@@ -36,30 +37,37 @@ class ClipCameras:
     depth: GivenDepth | None
     unit: str
     truth: SyntheticTruth | None
+    numbered: str | None  # what goes by frame number: "poses", "intrinsics" or "depth"
 
     @classmethod
     def load(
-        cls, item: SourceItem, info: VideoInfo, framing: Framing, report: ReadReport, fps: int,
+        cls, item: SourceItem, path: Path, info: VideoInfo, framing: Framing, fps: int,
         truth: SyntheticTruth | None,
     ) -> ClipCameras:
-        """Raises BadCameras when the files are wrong, or hold another number of frames than the video."""
+        """Raises BadCameras when the files are wrong, or hold another number of frames than the video.
+
+        The frames are counted by decoding them once more, unless they are as many as the file itself states.
+        """
         intrinsics, poses, depth = load_intrinsics(item, info), load_poses(item, info), load_depth(item, info)
         counted = {"poses": len(poses.c2w) if poses is not None and poses.times is None else 0,
                    "intrinsics": len(intrinsics) if intrinsics is not None and len(intrinsics) > 1 else 0}
         for what, rows in counted.items():
-            if rows:
-                _check_count(item, what, rows, info, report)
-        if depth is not None and any(at < report.frames for at in report.lost_at):
-            raise BadCameras(f"{item.depth}: depth is named by frame number, but damaged frames of the video "
-                             "make its frame numbers uncertain")
+            if rows and rows != info.header_frames and rows != (seen := count_frames(path)):
+                raise BadCameras(f"{item.uri}: {rows} {what} for {seen} frames; they must be one a frame, or "
+                                 f"{what} with time stamps")
+        numbered = next((what for what, rows in counted.items() if rows), "depth" if depth else None)
         unit = "m" if item.given.pose_unit is PoseUnit.metres else "engine"
-        return cls(framing, fps, intrinsics, poses, depth, unit, truth)
+        return cls(framing, fps, intrinsics, poses, depth, unit, truth, numbered)
 
-    def files(self, frames: np.ndarray, times: Sequence[Fraction]) -> dict[str, bytes]:
+    def files(self, frames: np.ndarray, times: Sequence[Fraction], report: ReadReport) -> dict[str, bytes]:
         """Files of the clip made of these source frames (F,) with these presentation times.
 
-        Raises BadCameras where time-stamped poses do not reach.
+        Raises BadCameras where time-stamped poses do not reach, and where frames were lost before the clip's
+        last one: then nobody knows which frame has which number.
         """
+        if self.numbered is not None and any(at <= frames[-1] for at in report.lost_at):
+            raise BadCameras(f"{self.numbered} go by frame number, but damaged frames up to "
+                             f"{float(times[-1]):.3f} s make the frame numbers uncertain")
         made = {}
         if self.intrinsics is not None or self.poses is not None:
             made["given.npz"] = self._track(frames, times).to_npz()
@@ -128,17 +136,6 @@ class ClipCameras:
             return None
         return dataclasses.replace(track, intrinsics=self.framing.intrinsics(track.intrinsics),
                                    size=self.framing.size, timestamps=self._clip_times(len(times)))
-
-
-def _check_count(item: SourceItem, what: str, rows: int, info: VideoInfo, report: ReadReport) -> None:
-    seen = report.frames + report.damaged + report.out_of_order
-    unread = item.end_s is not None and report.code is None and rows > seen
-    if rows not in (seen, info.header_frames) and not unread:
-        raise BadCameras(f"{item.uri}: {rows} {what} for {seen} frames; they must be one a frame, or {what} "
-                         "with time stamps")
-    if any(at < report.frames for at in report.lost_at):
-        raise BadCameras(f"{item.uri}: {what} are one a frame, but damaged frames make its frame "
-                         "numbers uncertain")
 
 
 def _motion(c2w: np.ndarray) -> Motion:

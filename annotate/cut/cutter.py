@@ -1,28 +1,26 @@
-"""From one source to its clips: two passes in order, memory bounded by the settings and not by the length.
+"""From one source to its clips: one pass in order, memory bounded by the settings and not by the length.
 
-The first pass finds the shots in small frames; the second decodes once more and encodes all clips on the
-way. Every source ends in rows: its clips, the spans that made none, and what was wrong with the file.
+Every source ends in rows: its clips, the spans that made none, and what was wrong with the file.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections import deque
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 
 from annotate.cut.cameras import ClipCameras
-from annotate.cut.encode import ClipWriter
 from annotate.cut.framing import Framing
-from annotate.cut.plan import Rules, Span, Window, plan
+from annotate.cut.piece import Rules, Span
 from annotate.cut.rows import Rows
-from annotate.decode import ReadReport, UnreadableVideo, VideoInfo, VideoReader, bgr
-from annotate.shots.detector import Shot, ShotConfig, ShotDetector
+from annotate.cut.walk import Encoding, Walk
+from annotate.decode import UnreadableVideo, VideoReader
+from annotate.shots.detector import ShotConfig
 from annotate.source.cameras import BadCameras
 from annotate.source.fetch import FetchError, LocalVideo, local_video, video_id
 from annotate.source.item import SourceItem
@@ -88,23 +86,11 @@ class CutClip:
     files: dict[str, bytes] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class _FirstPass:
-    """What the first pass learned. `shots` count frames from `first`, the first within the stated span."""
-
-    info: VideoInfo
-    framing: Framing
-    report: ReadReport
-    first: int
-    times: list[Fraction]
-    shots: list[Shot]
-
-
 class Cutter:
     """Cuts sources into clips. Raises ValueError for settings no clip can have."""
 
     name = "cut"
-    version = "1"
+    version = "2"
     resources = Resources(num_cpus=1.0)
 
     def __init__(self, config: CutConfig) -> None:
@@ -133,30 +119,28 @@ class Cutter:
             yield from _unless_done([rows.video(error.code, str(error))], done)
 
     def _cut(self, rows: Rows, local: LocalVideo, done: Collection[str]) -> Iterator[CutClip]:
-        item = rows.item
+        item, config = rows.item, self.config
         try:
             with VideoReader(local.path) as reader:
                 rows = dataclasses.replace(rows, info=reader.info)
-                framing = Framing.fit(reader.info.size, (self.config.height, self.config.width))
-                if framing.enlargement > self.config.upscale_max:
+                framing = Framing.fit(reader.info.size, (config.height, config.width))
+                if framing.enlargement > config.upscale_max:
                     yield from _unless_done([self._too_small(rows, framing)], done)
                     return
-                seen = self._find_shots(reader, framing, item)
-            windows, spans = plan(seen.shots, seen.times, self._rules())
-            windows = [dataclasses.replace(w, frames=w.frames + seen.first) for w in windows]
-            cameras = ClipCameras.load(item, seen.info, framing, seen.report, self.config.fps, local.truth)
-            size = framing.size
-            wanted = [w for w in windows if rows.clip_id(w, self.config.fps, size) not in done]
-            for window, mp4 in self._encode(local.path, framing, wanted):
-                times = [seen.times[frame - seen.first] for frame in window.frames]
-                yield CutClip(rows.clip(window, self.config.fps, size, seen.report),
-                              {"mp4": mp4, **cameras.files(window.frames, times)})
+                cameras = ClipCameras.load(item, local.path, reader.info, framing, config.fps, local.truth)
+                walk = Walk(reader, framing, config.shots, self._rules(),
+                            Encoding(config.fps, config.crf, config.preset), item.start_s, item.end_s)
+                size, frames = framing.size, config.frames
+                for window, mp4 in walk.clips(lambda w: rows.clip_id(w, frames, config.fps, size) in done):
+                    record = rows.clip(window, config.fps, size, reader.report)
+                    shown = np.array(window.frames, np.int64)
+                    yield CutClip(record, {"mp4": mp4, **cameras.files(shown, window.times, reader.report)})
         except UnreadableVideo as error:
             yield from _unless_done([rows.video(error.code, error.reason)], done)
         except BadCameras as error:
             yield from _unless_done([rows.video("bad_cameras", str(error))], done)
         else:
-            yield from _unless_done(self._other_rows(rows, spans, seen), done)
+            yield from _unless_done(self._other_rows(rows, walk), done)
 
     def _rules(self) -> Rules:
         c = self.config
@@ -169,61 +153,19 @@ class Cutter:
             f"{width}x{height} would have to be enlarged {framing.enlargement:.2f} times; raise "
             "cut.upscale_max, or lower cut.width and cut.height", Verdict.REJECTED)
 
-    def _find_shots(self, reader: VideoReader, framing: Framing, item: SourceItem) -> _FirstPass:
-        detector = ShotDetector(self.config.shots)
-        height, width = reader.info.size
-        small = max(1, round(width * min(1.0, self.config.shots.long_side / max(height, width))))
-        start = Fraction(item.start_s) if item.start_s is not None else None
-        end = Fraction(item.end_s) if item.end_s is not None else None
-        first, times = 0, []
-        for frame in reader:
-            if start is not None and frame.time_s < start:
-                first = frame.index + 1
-                continue
-            if end is not None and frame.time_s >= end:
-                break
-            times.append(frame.time_s)
-            detector.push(float(frame.time_s), bgr(frame.picture, reader.info, small))
-        return _FirstPass(reader.info, framing, reader.report, first, times, detector.finish())
-
-    def _encode(
-        self, path: Path, framing: Framing, wanted: list[Window],
-    ) -> Iterator[tuple[Window, bytes]]:
-        """Window and MP4 of every wanted clip. Each source frame is decoded and framed at most once."""
-        waiting = deque(wanted)
-        if not waiting:
-            return
-        active: deque[tuple[Window, ClipWriter]] = deque()
-        with VideoReader(path) as reader:
-            for frame in reader:
-                while waiting and waiting[0].frames[0] <= frame.index:
-                    writer = ClipWriter(framing.size, self.config.fps, self.config.crf, self.config.preset)
-                    active.append((waiting.popleft(), writer))
-                picture = None
-                for window, writer in active:
-                    while writer.frames < len(window.frames) and window.frames[writer.frames] == frame.index:
-                        picture = picture or framing.frame(frame.picture, reader.info)
-                        writer.add(picture)
-                while active and active[0][1].frames == len(active[0][0].frames):
-                    window, writer = active.popleft()
-                    yield window, writer.finish()
-                if not active and not waiting:
-                    return
-        raise RuntimeError(f"{path}: fewer frames in the second pass than in the first; it changed meanwhile")
-
-    def _other_rows(self, rows: Rows, spans: list[Span], seen: _FirstPass) -> list[ClipRecord]:
+    def _other_rows(self, rows: Rows, walk: Walk) -> list[ClipRecord]:
         """Rows of spans without a clip, and of the file if something is wrong with it."""
-        item, found = rows.item, [rows.span(span) for span in spans]
-        if item.start_s is not None and seen.first:
-            begin = seen.times[0] if seen.times else Fraction(item.start_s)
+        item, report, found = rows.item, walk.reader.report, [rows.span(span) for span in walk.spans]
+        if item.start_s is not None and walk.first:
+            begin = walk.begin_s if walk.begin_s is not None else Fraction(item.start_s)
             span = Span(Fraction(0), begin, "outside_span", "before the stated start")
             found.insert(0, rows.span(span))
-        if not seen.times:
+        if walk.begin_s is None:
             stated = f"{item.start_s or 0:g} s to {'the end' if item.end_s is None else f'{item.end_s:g} s'}"
             found.append(rows.video("empty_span", f"no frame within the stated span, {stated}"))
-        if seen.report.code is not None:
-            record = rows.video(seen.report.code, seen.report.reason or "")
-            record.source_frames, record.corrupt_frames = seen.report.frames, seen.report.damaged
+        if report.code is not None:
+            record = rows.video(report.code, report.reason or "")
+            record.source_frames, record.corrupt_frames = report.frames, report.damaged
             found.append(record)
         return found
 

@@ -13,11 +13,6 @@ BT709 = 1
 LIMITED_RANGE = 1
 
 
-def yuv_frame(planes: np.ndarray) -> av.VideoFrame:
-    """A frame for `ClipWriter.add` from packed yuv420p, (H * 3 / 2, W) uint8, BT.709 limited range."""
-    return av.VideoFrame.from_ndarray(np.ascontiguousarray(planes), "yuv420p")
-
-
 class ClipWriter:
     """Encodes one clip in memory.
 

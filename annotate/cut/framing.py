@@ -11,7 +11,6 @@ import av
 import numpy as np
 
 from annotate.clip_video import plane_view
-from annotate.cut.encode import yuv_frame
 from annotate.decode import VideoInfo, reformat
 from dataset.camera import crop_intrinsics, resize_intrinsics
 
@@ -52,14 +51,12 @@ class Framing:
         stored = self.scaled[::-1] if turns % 2 else self.scaled
         scaled = reformat(picture, info, stored, "yuv420p")
         height, width = self.size
-        packed = np.empty(height * width * 3 // 2, np.uint8)
-        at = 0
+        framed = av.VideoFrame(width, height, "yuv420p")
         for index, step in enumerate((1, 2, 2)):
             plane = np.rot90(plane_view(scaled, index), -turns)
             top, left, h, w = self.top // step, self.left // step, height // step, width // step
-            packed[at:at + h * w].reshape(h, w)[:] = plane[top:top + h, left:left + w]
-            at += h * w
-        return yuv_frame(packed.reshape(height * 3 // 2, width))
+            plane_view(framed, index)[:] = plane[top:top + h, left:left + w]
+        return framed
 
     def depth_grid(self, depth_size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
         """Rows (h,) and columns (w,) of a displayed depth map that the clip shows, and (h, w).

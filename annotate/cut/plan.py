@@ -1,118 +1,132 @@
-"""Which clips a video gives, and which of its spans give none and why. Times and shots in, plan out."""
+"""Which clips a video gives, and which of its spans give none and why, said as soon as it is certain.
+
+Shots and times in, windows and spans out; but for the spans, what is remembered does not grow with the
+video.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
-import numpy as np
-
-from annotate.shots.detector import Shot
-from dataset.timeline import frame_period, nearest_frames, windows
-
-
-@dataclass(frozen=True)
-class Window:
-    """One clip to be: where it starts, and the source frame of each of its frames."""
-
-    shot: int
-    start_s: Fraction
-    frames: np.ndarray  # (F,) numbers of source frames, in presentation order
+from annotate.cut.piece import PERIOD_FRAMES, Piece, Rules, Span, Step, held_until, largest_interval
+from annotate.shots.detector import Boundary, OpenShot, Shot
+from dataset.timeline import frame_period
 
 
-@dataclass(frozen=True)
-class Span:
-    """A piece of video that makes no clip."""
+class Planner:
+    """Lays windows into the shots of one video while they are being found.
 
-    start_s: Fraction
-    end_s: Fraction  # exclusive
-    reason: str  # "transition", "gap", "short_shot", "tail"
-    detail: str
-    shot: int | None = None
-
-
-@dataclass(frozen=True)
-class Rules:
-    """The numbers a plan depends on."""
-
-    frames: int
-    fps: int
-    overlap: int
-    min_shot_s: float
-    max_shot_s: float | None
-    max_gap_s: float
-
-
-def plan(
-    shots: Sequence[Shot], times: Sequence[Fraction], rules: Rules,
-) -> tuple[list[Window], list[Span]]:
-    """Windows in order of time, and the spans between them.
-
-    `times` are the presentation times of all frames the shots were found in. A shot is divided where frames
-    are missing for longer than `max_gap_s` (or three frame periods, for slow video) and where it exceeds
-    `max_shot_s`; each piece is filled with windows from its start (see `dataset.timeline.windows`).
+    A shot is divided where frames are missing for longer than `max_gap_s` (or three of the frame periods
+    around, for slow video) and where it exceeds `max_shot_s`; each piece is filled with windows from its
+    start (see `dataset.timeline.windows`).
     """
-    found: list[Window] = []
-    spans: list[Span] = []
-    period = frame_period(times) if len(times) > 1 else Fraction(0)
-    after = 0  # first frame that belongs to no shot yet
-    for number, shot in enumerate(shots):
-        if shot.start_frame > after:
-            spans.append(Span(times[after], times[shot.start_frame], "transition",
-                              f"{shot.opens_with}: {shot.start_frame - after} frames"))
-        after = shot.end_frame
-        pieces, gaps = _pieces(shot.start_frame, shot.end_frame, times, period, rules)
-        spans += [Span(times[last] + period, times[first], "gap", "frames are missing in between", number)
-                  for last, first in gaps]
-        for first, stop in pieces:
-            held = stop == len(times) or (stop - 1, stop) in gaps
-            end_s = times[stop - 1] + period if held else times[stop]
-            fitting, left = _fill(number, first, stop, end_s, times, rules)
-            found += fitting
-            spans += left
-    if after < len(times):
-        spans.append(Span(times[after], times[-1] + period, "transition", f"{len(times) - after} frames"))
-    return found, sorted(spans, key=lambda span: (span.start_s, span.end_s))
 
+    def __init__(self, rules: Rules) -> None:
+        self._rules = rules
+        self._spans: list[Span] = []
+        self._times: list[Fraction] = []  # of the newest frames
+        self._first = 0  # number of the first of them
+        self._at = 0  # next frame to be laid
+        self._number = 0  # of the shot it is in, or that comes next
+        self._piece: Piece | None = None
+        self._outside: tuple[int, Fraction] | None = None  # first frame that belongs to no shot yet
+        self._ends_by: int | None = None  # what `_limit` was last told
 
-def _pieces(
-    first: int, stop: int, times: Sequence[Fraction], period: Fraction, rules: Rules,
-) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
-    """Frame ranges [first, stop) without long gaps or overlength, and the gaps as (frame before, after)."""
-    largest = max(Fraction(rules.max_gap_s), 3 * period)
-    longest = Fraction(rules.max_shot_s) if rules.max_shot_s is not None else None
-    pieces, gaps = [], []
-    begin = first
-    for frame in range(first + 1, stop):
-        gap = times[frame] - times[frame - 1] > largest
-        if gap or (longest is not None and times[frame] - times[begin] >= longest):
-            pieces.append((begin, frame))
-            begin = frame
-        if gap:
-            gaps.append((frame - 1, frame))
-    return [*pieces, (begin, stop)], gaps
+    def see(self, time_s: Fraction) -> None:
+        """Take the presentation time of the next frame."""
+        if not self._first and not self._times:
+            self._outside = (0, time_s)
+        self._times.append(time_s)
 
+    def advance(self, shots: Sequence[Shot], open_shot: OpenShot, settled: int) -> Iterator[Step]:
+        """What follows from the shots certain by now: all from the first one, and the open one behind them.
 
-def _fill(
-    shot: int, first: int, stop: int, end_s: Fraction, times: Sequence[Fraction], rules: Rules,
-) -> tuple[list[Window], list[Span]]:
-    """Windows of frames [first, stop) of a shot, and what remains."""
-    piece = times[first:stop]
-    length = end_s - piece[0]
-    needed = Fraction(rules.frames - 1, rules.fps)
-    if length < Fraction(rules.min_shot_s):
-        return [], [Span(piece[0], end_s, "short_shot",
-                         f"{float(length):.3f} s, the shortest shot allowed is {rules.min_shot_s:g} s", shot)]
-    starts = windows(piece[0], end_s, piece, rules.frames, rules.fps, rules.overlap)
-    if not starts:
-        return [], [Span(piece[0], end_s, "short_shot",
-                         f"{float(length):.3f} s, a clip needs {float(needed):.3f} s", shot)]
-    found = [Window(shot, start, first + nearest_frames(piece, start, rules.frames, rules.fps))
-             for start in starts]
-    used = int(found[-1].frames[-1]) + 1
-    if used == stop:
-        return found, []
-    rest = f"{float(end_s - times[used]):.3f} s behind the last clip"
-    return found, [Span(times[used], end_s, "tail", rest, shot)]
+        `settled`: frames before this one will not become part of any other shot.
+        """
+        while self._number < len(shots):
+            shot = shots[self._number]
+            yield from self._lay(shot.start_frame, shot.end_frame, shot.opens_with, shot.end_frame, True)
+        if self._number == len(shots) and open_shot.stop_frame > open_shot.start_frame:
+            yield from self._lay(open_shot.start_frame, open_shot.stop_frame, open_shot.opens_with,
+                                 open_shot.ends_by, open_shot.is_over)
+        surplus = settled - PERIOD_FRAMES - 1 - self._first
+        if surplus > 4 * PERIOD_FRAMES:
+            del self._times[:surplus]
+            self._first += surplus
 
+    def finish(self) -> list[Span]:
+        """The spans of the whole video that make no clip, in order of time; the last shot has been laid."""
+        rest = self._first + len(self._times) - (self._outside[0] if self._outside else 0)
+        if self._outside and rest:
+            self._spans.append(Span(self._outside[1], held_until(self._times), "transition",
+                                    f"{rest} frames"))
+        return sorted(self._spans, key=lambda span: (span.start_s, span.end_s))
+
+    def _lay(
+        self, start: int, stop: int, opens: Boundary, ends_by: int | None, is_over: bool,
+    ) -> Iterator[Step]:
+        """Lay the frames of a shot up to `stop`; the shot began with `start`."""
+        if self._at <= start:
+            self._begin(start, opens)
+        if ends_by != self._ends_by:
+            self._ends_by = ends_by
+            yield from self._limit()
+        for frame in range(self._at, stop):
+            time_s = self._times[frame - self._first]
+            if self._piece is not None:
+                yield from self._divide(self._piece, frame, time_s)
+            self._at = frame
+            if self._piece is None:
+                self._piece = Piece(self._number, time_s, self._rules)
+                yield from self._limit()
+            yield from self._piece.take(frame, time_s)
+        self._at = stop
+        if is_over:
+            yield from self._end(stop)
+
+    def _divide(self, piece: Piece, frame: int, time_s: Fraction) -> Iterator[Step]:
+        """End the piece before this frame where a gap or the longest shot allowed asks for it."""
+        longest = self._rules.max_shot_s
+        if self._is_gap(frame):
+            held_s = held_until(self._times[:frame - self._first])
+            yield from piece.end(frame, held_s, self._spans)
+            detail = "frames are missing in between"
+            self._spans.append(Span(held_s, time_s, "gap", detail, self._number))
+            self._piece = None
+        elif longest is not None and time_s - piece.start_s >= Fraction(longest):
+            yield from piece.end(frame, time_s, self._spans)
+            self._piece = None
+
+    def _begin(self, start: int, opens: Boundary) -> None:
+        assert self._outside is not None
+        outside, since = self._outside
+        if start > outside:
+            self._spans.append(Span(since, self._times[start - self._first], "transition",
+                                    f"{opens}: {start - outside} frames"))
+        self._at, self._ends_by = start, None
+
+    def _end(self, stop: int) -> Iterator[Step]:
+        """End the shot before frame `stop`; at the end of the video there is no such frame."""
+        assert self._piece is not None
+        is_last = stop == self._first + len(self._times)
+        end_s = held_until(self._times) if is_last else self._times[stop - self._first]
+        yield from self._piece.end(stop, end_s, self._spans)
+        self._piece, self._outside = None, (stop, end_s)
+        self._number += 1
+
+    def _limit(self) -> Iterator[Step]:
+        """Tell the piece when it ends at the latest, if that is in sight: a window fits that ends within a
+        frame period of the last frame, and the period is not known yet."""
+        if self._piece is not None and self._ends_by is not None:
+            ahead = self._times[self._at - self._first:self._ends_by - self._first]
+            times = [*self._piece.times, *ahead]
+            yield from self._piece.limit(times[-1] + largest_interval(times))
+
+    def _is_gap(self, frame: int) -> bool:
+        at = frame - self._first
+        interval = self._times[at] - self._times[at - 1]
+        if interval <= Fraction(self._rules.max_gap_s):
+            return False
+        half = PERIOD_FRAMES // 2
+        return interval > 3 * frame_period(self._times[max(0, at - half):at + half])

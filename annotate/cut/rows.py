@@ -7,7 +7,7 @@ import hashlib
 from dataclasses import dataclass
 from fractions import Fraction
 
-from annotate.cut.plan import Span, Window
+from annotate.cut.piece import Span, Window
 from annotate.decode import ReadReport, VideoInfo
 from annotate.source.item import SourceItem
 from dataset.clip import ClipRecord, Kind, Verdict, clip_id
@@ -21,14 +21,16 @@ class Rows:
     video_id: str
     info: VideoInfo | None = None
 
-    def clip_id(self, window: Window, fps: int, size: tuple[int, int]) -> str:
-        return clip_id(self.video_id, float(window.start_s), len(window.frames), fps, size)
+    def clip_id(self, window: Window, frames: int, fps: int, size: tuple[int, int]) -> str:
+        """Name of the clip that a window makes once it holds so many frames."""
+        return clip_id(self.video_id, float(window.start_s), frames, fps, size)
 
     def clip(self, window: Window, fps: int, size: tuple[int, int], report: ReadReport) -> ClipRecord:
         """Row of a clip; `end_s` is the time of its last frame."""
         first, last = window.frames[0], window.frames[-1]
         return dataclasses.replace(
-            self._shared(Kind.CLIP), clip_id=self.clip_id(window, fps, size), shot=window.shot,
+            self._shared(Kind.CLIP), clip_id=self.clip_id(window, len(window.frames), fps, size),
+            shot=window.shot,
             start_s=float(window.start_s),
             end_s=float(window.start_s + Fraction(len(window.frames) - 1, fps)),
             corrupt_frames=sum(bool(first < at <= last) for at in report.lost_at),

@@ -29,6 +29,19 @@ class BlankDetector:
         self._run = 0  # blank frames in a row
         self._rising_from: int | None = None  # first frame after the stretch
 
+    @property
+    def settled(self) -> int:
+        """No stretch but the open one that `push` has yet to return begins before this frame."""
+        return self._index - self.config.max_frames
+
+    @property
+    def open(self) -> Gap | None:
+        """The stretch that has not ended, as far as it is certain; how it ends is not."""
+        if self._start is None:
+            return None
+        until = self._index if self._rising_from is None else self._rising_from
+        return Gap(max(0, self._start), until, fades_out=self._fades_out)
+
     def push(self, gray: np.ndarray) -> list[Gap]:
         """Take the next small luma frame; returns stretches that have ended."""
         small = cv2.resize(gray, PROJECTED, interpolation=cv2.INTER_AREA)

@@ -1,11 +1,11 @@
 """Where a video is cut: hard cuts, fades and dissolves, found in one pass over small frames.
 
-Memory is bounded by the configuration, except for eight bytes of time a frame.
+What no later frame can change is handed out at once. Memory is bounded by the configuration, but for a few
+words a shot.
 """
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -30,19 +30,23 @@ class Boundary(StrEnum):
 
 @dataclass(frozen=True)
 class Shot:
-    """Frames of one shot; gradual transitions and blank stretches belong to no shot.
-
-    Frames are counted from 0 in presentation order over all frames pushed; times are presentation times
-    in seconds as pushed.
-    """
+    """Frames of one shot, counted from 0; gradual transitions and blank stretches belong to no shot."""
 
     start_frame: int
     end_frame: int  # exclusive
-    start_s: float  # of the first frame
-    last_s: float  # of the last frame
-    end_s: float  # of the first frame after the shot; at the end of the video last_s + one frame period
     opens_with: Boundary
     closes_with: Boundary
+
+
+@dataclass(frozen=True)
+class OpenShot:
+    """What is certain of the shot behind the last one whose two ends are."""
+
+    start_frame: int
+    stop_frame: int  # frames before it belong to the shot, if any; exclusive
+    opens_with: Boundary
+    is_over: bool  # it ends at `stop_frame`; only how it ends is open
+    ends_by: int | None  # it holds no frame from here on; None while no end is in sight
 
 
 @dataclass
@@ -55,17 +59,24 @@ class ShotConfig:
 
 
 class ShotDetector:
-    """Finds the shots of one video from its frames in presentation order."""
+    """Finds the shots of one video from its frames in presentation order.
+
+    With the default settings a frame becomes certain 74 frames after it came (3.1 s at 24 frames a second,
+    1.2 s at 60), around a dissolve up to some 180, and at the latest when the video ends.
+    """
 
     def __init__(self, config: ShotConfig) -> None:
         self.config = config
-        self._times = array("d")
+        self.shots: list[Shot] = []  # those whose two ends are certain
+        self.open = OpenShot(0, 0, Boundary.start, is_over=False, ends_by=None)
+        self.settled = 0  # of frames before this one it is certain which shot they belong to, if any
+        self._count = 0
         self._size: tuple[int, int] | None = None  # (width, height) of the analysis
         self._hard = HardCutDetector(config.hard)
         self._dissolves = DissolveDetector(config.gradual)
         self._blanks = BlankDetector(config.gradual)
-        self._cuts: list[int] = []
-        self._gaps: list[Gap] = []
+        self._cuts: list[int] = []  # not yet an end of a shot, nor known to lie in a gap
+        self._gaps: list[Gap] = []  # behind the last shot in `shots`
 
     def push(self, time_s: float, bgr: np.ndarray) -> None:
         """Take the next frame: presentation time in seconds and (h, w, 3) uint8 BGR of any size."""
@@ -76,44 +87,52 @@ class ShotDetector:
         if bgr.shape[1::-1] != self._size:
             bgr = cv2.resize(bgr, self._size, interpolation=cv2.INTER_AREA)
         gray = cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY)
-        self._cuts += self._hard.push(len(self._times), time_s, bgr, gray)
+        self._cuts += self._hard.push(self._count, time_s, bgr, gray)
         self._gaps += self._dissolves.push(gray) + self._blanks.push(gray)
-        self._times.append(time_s)
+        self._count += 1
+        self._advance(min(self._hard.judged, self._dissolves.settled, self._blanks.settled))
 
     def finish(self) -> list[Shot]:
         """All shots of the video, in order; empty when it holds nothing but blank frames."""
-        if not self._times:
-            return []
         self._cuts += self._hard.finish()
         self._gaps += self._dissolves.finish() + self._blanks.finish()
-        return self._between(_merged(self._gaps))
+        self._advance(self._count + 1)
+        if self._count > self.open.start_frame:
+            self._end_shot(self._count, Boundary.end, self._count, Boundary.end)
+        self.settled = self._count
+        return self.shots
 
-    def _between(self, gaps: list[Gap]) -> list[Shot]:
-        """Shots between the gaps, parted at the cuts that lie in no gap."""
-        count = len(self._times)
-        shots: list[Shot] = []
-        position, opens = 0, Boundary.start
-        for gap in [*gaps, Gap(count, count)]:
+    def _advance(self, frontier: int) -> None:
+        """Hand out what is certain now that no gap and no cut can be added before frame `frontier`."""
+        blank = self._blanks.open
+        gaps = _merged([*self._gaps, *([blank] if blank else [])])
+        while gaps and gaps[0].end < frontier and (blank is None or gaps[0].end < blank.start):
+            gap = gaps.pop(0)
+            self._part(gap.start)
+            self._end_shot(gap.start, _edge(gap, gap.fades_out), gap.end, _edge(gap, gap.fades_in))
+            self._gaps = [other for other in self._gaps if other.start > gap.end]
+        certain = min([frontier, self._count, *(gap.start for gap in gaps[:1])])
+        self._part(certain)
+        start, ends = self.open.start_frame, [gap.start for gap in gaps] + self._cuts
+        certain = max(certain, start)
+        is_over = bool(gaps) and gaps[0].start == certain
+        self.open = OpenShot(start, certain, self.open.opens_with, is_over, min(ends, default=None))
+        self.settled = gaps[0].end if is_over else certain
+
+    def _part(self, before: int) -> None:
+        """Part the open shot at its cuts before a frame; no gap ends or begins there or earlier."""
+        for cut in self._cuts:
             # a cut at the very edge of a gap parts the shot from frames that the gap holds already
-            inside = [cut for cut in self._cuts if position < cut < gap.start]
-            for cut in inside:
-                shots.append(self._shot(position, cut, opens, Boundary.cut))
-                position, opens = cut, Boundary.cut
-            closes = Boundary.end if gap.start == count else _edge(gap, gap.fades_out)
-            if gap.start > position:
-                shots.append(self._shot(position, gap.start, opens, closes))
-            position, opens = gap.end, _edge(gap, gap.fades_in)
-        return shots
+            if self.open.start_frame < cut < before:
+                self._end_shot(cut, Boundary.cut, cut, Boundary.cut)
+        self._cuts = [cut for cut in self._cuts if cut >= before]
 
-    def _shot(self, start: int, end: int, opens: Boundary, closes: Boundary) -> Shot:
-        times = self._times
-        last_s = times[end - 1]
-        if end < len(times):
-            end_s = times[end]
-        else:
-            steps = np.diff(np.frombuffer(times, np.float64)[-50:])
-            end_s = last_s + (float(np.median(steps)) if len(steps) else 0.0)
-        return Shot(start, end, times[start], last_s, end_s, opens, closes)
+    def _end_shot(self, end: int, closes: Boundary, resumes: int, opens: Boundary) -> None:
+        """End the open shot, if it has frames, and open the next one."""
+        if end > self.open.start_frame:
+            self.shots.append(Shot(self.open.start_frame, end, self.open.opens_with, closes))
+        self._cuts = [cut for cut in self._cuts if cut > resumes]
+        self.open = OpenShot(resumes, resumes, opens, is_over=False, ends_by=None)
 
 
 def _edge(gap: Gap, fades: bool) -> Boundary:

@@ -21,6 +21,7 @@ import numpy as np
 from annotate.shots.shift import best_shift, thumbnail
 
 PROJECTED = (32, 18)  # long and short side of the frames that are projected on each other
+_PATIENCE = 3  # longest dissolves' worth of frames that overlapping windows may stay undecided
 _EMPTY = 0.2  # contrast of one end over the other's below which a dissolve is called a fade
 
 
@@ -63,7 +64,10 @@ class _Hit:
 
 
 class DissolveDetector:
-    """Streaming detector of dissolves; remembers some ninety thumbnails."""
+    """Streaming detector of dissolves; remembers some ninety thumbnails.
+
+    Of overlapping windows the best is taken as soon as no later one can overlap them.
+    """
 
     def __init__(self, config: DissolveConfig) -> None:
         self.config = config
@@ -74,6 +78,7 @@ class DissolveDetector:
         self._lengths = np.array(lengths)
         self._flanks = np.maximum(2, self._lengths // 6)
         self._keep = int(self._lengths[-1] + 2 * self._flanks[-1] + 2)
+        self._reach = int((self._flanks + self._lengths).max())  # from the newest frame back to a window
         self._count = 0
         capacity = 4 * self._keep
         self._projected = np.zeros((capacity, PROJECTED[0] * PROJECTED[1]), np.float32)
@@ -82,12 +87,21 @@ class DissolveDetector:
         self._used = 0  # filled slots; the last one is frame `_count - 1`
         self._hits: list[_Hit] = []
 
+    @property
+    def settled(self) -> int:
+        """No dissolve that `push` has yet to return begins before this frame."""
+        future = self._count + 1 - self._reach - _margin(int(self._lengths[-1]))
+        return min([future, *(hit.start - _margin(hit.end - hit.start) for hit in self._hits)])
+
     def push(self, gray: np.ndarray) -> list[Gap]:
         """Take the next small luma frame; returns dissolves that are now certain."""
         self._append(gray)
         gaps: list[Gap] = []
-        if self._hits and self._count - max(hit.end for hit in self._hits) > self.config.max_frames:
-            gaps = self._settle()
+        oldest = self._count - _PATIENCE * self.config.max_frames
+        for group in _overlapping(self._hits):
+            # Windows that overlap without an end are settled for good once they hold too many frames up.
+            if max(hit.end for hit in group) <= self._count - self._reach or group[0].start < oldest:
+                gaps += self._settle(group)
         hit = self._best_window()
         if hit is not None:
             self._hits.append(hit)
@@ -95,7 +109,7 @@ class DissolveDetector:
 
     def finish(self) -> list[Gap]:
         """Dissolves among the last frames."""
-        return self._settle()
+        return self._settle(self._hits)
 
     def _append(self, gray: np.ndarray) -> None:
         if self._used == len(self._projected):
@@ -196,16 +210,34 @@ class DissolveDetector:
                 return True
         return False
 
-    def _settle(self) -> list[Gap]:
-        """The best of the overlapping windows found so far, widened by what their ends are uncertain."""
+    def _settle(self, hits: list[_Hit]) -> list[Gap]:
+        """The best of these windows that do not overlap, widened by what their ends are uncertain."""
         chosen: list[_Hit] = []
-        for hit in sorted(self._hits, key=lambda hit: hit.error):
+        for hit in sorted(hits, key=lambda hit: hit.error):
             if all(hit.end <= other.start or hit.start >= other.end for other in chosen):
                 chosen.append(hit)
-        self._hits = []
+        self._hits = [hit for hit in self._hits if hit not in hits]
         gaps = []
         for hit in sorted(chosen, key=lambda hit: hit.start):
-            margin = 1 + (hit.end - hit.start) // 4
+            margin = _margin(hit.end - hit.start)
             gaps.append(Gap(max(0, hit.start - margin), min(self._count, hit.end + margin),
                             not hit.is_fade, hit.is_fade, hit.is_fade))
         return gaps
+
+
+def _margin(length: int) -> int:
+    """Frames by which either end of a dissolve is uncertain."""
+    return 1 + length // 4
+
+
+def _overlapping(hits: list[_Hit]) -> list[list[_Hit]]:
+    """Windows in groups of which none overlaps another."""
+    groups: list[list[_Hit]] = []
+    end = 0
+    for hit in sorted(hits, key=lambda hit: hit.start):
+        if groups and hit.start < end:
+            groups[-1].append(hit)
+        else:
+            groups.append([hit])
+        end = max(end, hit.end)
+    return groups

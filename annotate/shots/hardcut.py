@@ -63,7 +63,7 @@ class HardCutDetector:
         self._frames: deque[_Frame] = deque(maxlen=3 * config.neighbours + 2)
         self._grid: tuple[np.ndarray, np.ndarray] | None = None
         self._still = np.zeros((0, 0), np.float32)
-        self._judged = 0  # every frame index below this has been judged
+        self.judged = 0  # cuts at frames below this have all been returned
 
     def push(self, index: int, time_s: float, bgr: np.ndarray, gray: np.ndarray) -> list[int]:
         """Take the next small frame; returns first frames of new shots, some frames late."""
@@ -83,12 +83,12 @@ class HardCutDetector:
 
     def _judge(self, last: int) -> list[int]:
         cuts = []
-        while self._judged <= last:
-            position = self._judged - self._frames[0].index
+        while self.judged <= last:
+            position = self.judged - self._frames[0].index
             frame = self._frames[position]
             if frame.proposed and position > 0 and self._is_cut(position):
                 cuts.append(frame.index)
-            self._judged += 1
+            self.judged += 1
         return cuts
 
     def _is_cut(self, position: int) -> bool:

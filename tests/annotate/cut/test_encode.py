@@ -4,7 +4,7 @@ import av
 import numpy as np
 import pytest
 
-from annotate.cut.encode import ClipWriter, yuv_frame
+from annotate.cut.encode import ClipWriter
 
 
 def ramp(k: int, size=(90, 160)) -> np.ndarray:
@@ -68,7 +68,7 @@ def test_planes_are_taken_as_they_are():
 def write_planes(planes: np.ndarray) -> bytes:
     writer = ClipWriter((planes.shape[0] * 2 // 3, planes.shape[1]), crf=2)
     for _ in range(9):
-        writer.add(yuv_frame(planes))
+        writer.add(av.VideoFrame.from_ndarray(planes, "yuv420p"))
     return writer.finish()
 
 

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from annotate.shots.detector import Boundary, Shot, ShotConfig, find_shots
+from annotate.shots.detector import Boundary, Shot, ShotConfig, ShotDetector, find_shots
 from annotate.synthetic import SyntheticSpec, SyntheticTruth, render_frames
 from annotate.synthetic.spec import Motion, Place, Transition
 from benchmarks.transitions import SIZE, cut, dissolve, fade, fit, flash, pan
@@ -167,13 +167,42 @@ def test_black_between_hard_cuts_belongs_to_no_shot(drawn: list[np.ndarray]) -> 
     assert shots_of(black) == []
 
 
-def test_times_of_a_shot_are_those_of_its_frames(drawn: list[np.ndarray]) -> None:
-    frames = np.concatenate([drawn[0][:30], drawn[1][:30]])
-    times = np.cumsum(np.random.default_rng(0).uniform(0.02, 0.06, len(frames)))  # a variable rate
-    first, second = find_shots(zip(times.tolist(), frames), ShotConfig())
-    assert (first.start_s, first.last_s, first.end_s) == (times[0], times[29], times[30])
-    assert (second.start_s, second.last_s) == (times[30], times[59])
-    assert second.end_s == pytest.approx(times[59] + np.median(np.diff(times[-50:])))
+def test_what_is_certain_is_never_taken_back(drawn: list[np.ndarray]) -> None:
+    first, second, third = drawn
+    black = np.zeros((150, *SIZE, 3), np.uint8)
+    video = np.concatenate([
+        dissolve(first, second, 20).frames, cut([third[:70], first[:60]]).frames, black, second,
+        fade(second, third, 10, 30, 255).frames, first])
+    detector, seen, settled = ShotDetector(ShotConfig()), [], 0
+    for index, frame in enumerate(video):
+        detector.push(index / 25, frame)
+        seen.append((len(detector.shots), detector.open))
+        assert settled <= detector.settled <= index + 1
+        settled = detector.settled
+        assert index + 1 - settled <= 160
+    shots = detector.finish()
+    assert len(shots) == 8 and detector.settled == len(video)
+    early = 0
+    for count, opened in seen:
+        shot = shots[count]
+        assert opened.stop_frame <= opened.start_frame or (
+            opened.start_frame == shot.start_frame and opened.opens_with == shot.opens_with
+            and opened.stop_frame <= shot.end_frame)
+        assert not opened.is_over or opened.stop_frame == shot.end_frame
+        assert opened.ends_by is None or shot.end_frame <= opened.ends_by
+        early += opened.ends_by is not None and opened.stop_frame < shot.end_frame
+    assert early > 100, "an end is in sight long before it is certain"
+
+
+def test_frames_become_certain_a_fixed_number_of_frames_later(drawn: list[np.ndarray]) -> None:
+    detector = ShotDetector(ShotConfig())
+    for index in range(300):
+        detector.push(index / 25, drawn[0][abs(index % 160 - 80)])
+        assert detector.settled == max(0, index + 1 - 74)
+        assert detector.open.stop_frame == detector.settled
+    for index in range(300, 600):  # in a blank stretch there is nothing to wait for
+        detector.push(index / 25, np.zeros((*SIZE, 3), np.uint8))
+    assert detector.settled == 600 and detector.open.is_over
 
 
 def test_the_size_of_the_frames_does_not_matter(drawn: list[np.ndarray]) -> None:
@@ -188,7 +217,7 @@ def test_no_frames_make_no_shots_and_one_frame_makes_one() -> None:
     assert find_shots([], ShotConfig()) == []
     frame = np.random.default_rng(0).integers(0, 255, (90, 160, 3), np.uint8)
     (shot,) = find_shots([(3.5, frame)], ShotConfig())
-    assert (shot.start_frame, shot.end_frame, shot.start_s, shot.last_s, shot.end_s) == (0, 1, 3.5, 3.5, 3.5)
+    assert shot == Shot(0, 1, Boundary.start, Boundary.end)
 
 
 def test_memory_does_not_grow_with_the_video(drawn: list[np.ndarray]) -> None:
