@@ -1,12 +1,13 @@
-"""The token mixer of a block: frame-wise gated delta scan or softmax, main and camera branch through one path.
+"""The token mixer of a block: frame-wise gated delta scan or softmax; main and camera branch take one path.
 
-Both branches have their own q, k, v and norms and share gates, output gate and output projection. What position
-does to a branch is an encoding with `queries`, `keys`, `values` and `output`: `Rotary` or `Rays`.
+Each branch has its own q, k, v and norms; gates, output gate and output projection are shared. What position does
+to a branch is an encoding with `queries`, `keys`, `values` and `output`: `Rotary` or `Rays`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -14,49 +15,53 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.cache import KVState, LayerState, ScanState
-from model.camera import Rays, clamp_rms
+from model.camera import Rays
 from model.config import DiTConfig
-from model.gdn import frame_gdn
-from model.layers import RMSNorm
+from model.gdn import GDNState, prepare_and_scan
+from model.gdn_prepare import RawTokens
+from model.layers import RMSNorm, recompute
 from model.mask import Mask
+from model.positions import Positions
 from model.rope import Rotary
+from model.temporal import ShortConv
 
 _EPS = 1e-5
-_KERNEL = 4
-_MIN_KEY = 1e-12
-
-
-@dataclass(frozen=True)
-class Positions:
-    """Where tokens are and who sees whom; the same for all blocks.
-
-    valid: (B, T, 1, 1), one for frames that are there and zero for padding; None where all are.
-    """
-
-    size: tuple[int, int]
-    rotary: Rotary
-    rays: Rays | None
-    mask: Mask
-    valid: Tensor | None = None
 
 
 class Gates(NamedTuple):
-    """How strongly tokens write, beta (B, T, S, h), and what a frame keeps, decay (B, T, h)."""
+    """How strongly tokens write, beta (B, T, S, h), and what a frame keeps of the past, decay (B, T, h)."""
 
     beta: Tensor
     decay: Tensor
 
 
+class Branch(NamedTuple):
+    """Modules of one branch that are its own, its encoding, and what its stream carries."""
+
+    q_norm: RMSNorm
+    k_norm: RMSNorm
+    conv: ShortConv | None
+    encoding: Rotary | Rays
+    cache: ScanState | KVState | None
+
+
 class Attention(nn.Module):
-    """y = proj( (main + out_proj_cam(camera)) · silu(output_gate(u)) ). Softmax blocks have no convolutions, and
-    keep the gates' tensors unused, as the checkpoints do."""
+    """y = proj( (main + out_proj_cam(camera)) · silu(output_gate(u)) ).
+
+    Softmax blocks have no convolutions, and keep the tensors of the gates unused, as the checkpoints do.
+    `scan` and `attend` are how frames reach one another; what runs frames on several devices replaces them.
+    """
 
     recall_gate: Tensor
+    scan: Callable[..., tuple[Tensor, GDNState]]
+    attend: Callable[..., Tensor]
 
     def __init__(self, config: DiTConfig, softmax: bool) -> None:
         super().__init__()
         width, heads = config.width, config.heads
         self.config, self.softmax = config, softmax
+        self.clamp = config.camera_clamp == "all" or (config.camera_clamp == "softmax" and softmax)
+        self.scan, self.attend = scan_frames, softmax_attention
         self.qkv = nn.Linear(width, 3 * width, bias=False)
         self.q_norm, self.k_norm = RMSNorm(width, _EPS), RMSNorm(width, _EPS)
         self.q_proj_cam, self.k_proj_cam = nn.Linear(width, width), nn.Linear(width, width)
@@ -76,148 +81,97 @@ class Attention(nn.Module):
     ) -> Tensor:
         """u (B, T, S, d), the modulated stream; returns (B, T, S, d)."""
         gates = None if self.softmax else self.gates(u, positions.valid)
-        q, k, v = self.qkv(u).chunk(3, -1)
-        mixed = self.branch(q, k, v, positions.rotary, positions, gates,
-                            None if cache is None else cache.main, write)
+        main = Branch(self.q_norm, self.k_norm, self.conv_k, positions.rotary, cache and cache.main)
+        mixed = self._mix(main, *self.qkv(u).chunk(3, -1), positions, gates, write)
         if positions.rays is not None:
-            q, k, v = self.q_proj_cam(u), self.k_proj_cam(u), self.v_proj_cam(u)
-            camera = self.branch(q, k, v, positions.rays, positions, gates,
-                                 None if cache is None else cache.camera, write)
-            mixed = mixed + self.out_proj_cam(camera)
-        return self.proj(mixed * F.silu(self.output_gate(u)))
+            rays = replace(positions.rays, clamp=self.clamp)
+            camera = Branch(self.q_norm_cam, self.k_norm_cam, self.conv_k_cam, rays, cache and cache.camera)
+            seen = self._mix(camera, self.q_proj_cam(u), self.k_proj_cam(u), self.v_proj_cam(u),
+                             positions, gates, write)
+            mixed = mixed + self.out_proj_cam(seen)
+        return recompute(self._gated, mixed, self.output_gate(u))
 
     def gates(self, u: Tensor, valid: Tensor | None) -> Gates:
-        """beta = sigmoid(beta_proj(u)); decay = exp(-exp(A_log) · softplus(gate_proj(mean of u) + dt_bias))."""
+        """beta = sigmoid(beta_proj(u)); decay = exp(-exp(A_log) · softplus(gate_proj(mean u) + dt_bias))."""
         dtype = torch.promote_types(u.dtype, torch.float32)
         beta = self.beta_proj(u).sigmoid()
         rate = F.softplus(self.gate_proj(u.mean(2)).to(dtype) + self.dt_bias.to(dtype))
         decay = torch.exp(-self.A_log.to(dtype).exp() * rate)
         if valid is not None:
-            there = valid[..., 0]
-            beta, decay = beta * valid, torch.where(there.bool(), decay, torch.ones_like(decay))
+            beta, decay = beta * valid, torch.where(valid[..., 0].bool(), decay, 1.0)
         return Gates(beta, decay)
 
-    def branch(
-        self, q: Tensor, k: Tensor, v: Tensor, encoding: Rotary | Rays, positions: Positions,
-        gates: Gates | None, cache: ScanState | KVState | None, write: bool,
+    def _mix(
+        self, branch: Branch, q: Tensor, k: Tensor, v: Tensor, positions: Positions, gates: Gates | None,
+        write: bool,
     ) -> Tensor:
-        """One branch from its projections to its result, (B, T, S, d) all."""
-        camera = isinstance(encoding, Rays)
-        q_norm, k_norm = (self.q_norm_cam, self.k_norm_cam) if camera else (self.q_norm, self.k_norm)
+        """One branch from its projections to its result, all (B, T, S, d)."""
         if gates is None:
-            assert cache is None or isinstance(cache, KVState)
-            out = self._softmax(q_norm(q), k_norm(k), v, encoding, positions, cache, write)
+            out = self._softmax(branch, q, k, v, positions, write)
         else:
-            assert cache is None or isinstance(cache, ScanState)
-            conv = self.conv_k_cam if camera else self.conv_k
-            assert conv is not None
-            k = conv(k if positions.valid is None else k * positions.valid, positions.mask, cache, write)
-            scale = self.config.scaled_key(k.shape[2])
-            out = self._scan(F.relu(q_norm(q)), F.relu(k_norm(k, scale)), v, encoding, positions, gates,
-                             cache, write)
+            out = self._scan(branch, q, k, v, positions, gates, write)
         return out.flatten(-2)
 
     def _scan(
-        self, q: Tensor, k: Tensor, v: Tensor, encoding: Rotary | Rays, positions: Positions, gates: Gates,
-        cache: ScanState | None, write: bool,
+        self, branch: Branch, q: Tensor, k: Tensor, v: Tensor, positions: Positions, gates: Gates, write: bool,
     ) -> Tensor:
-        q, k, v = self._heads(q, k, v)
-        beta, plain = gates.beta, (q, k)
-        q, k, v = self._encoded(q, k, v, encoding)
-        if isinstance(encoding, Rays):
-            beta, plain = beta / key_growth(plain[1], k), (None, None)
-        out, state = frame_gdn(q, k, v, beta, gates.decay, q_plain=plain[0], k_plain=plain[1],
-                               chunk_starts=positions.mask.chunk_starts,
-                               state=None if cache is None else cache.gdn)
-        if cache is not None and write:
-            cache.gdn = state
-        return encoding.output(out)
-
-    def _softmax(
-        self, q: Tensor, k: Tensor, v: Tensor, encoding: Rotary | Rays, positions: Positions,
-        cache: KVState | None, write: bool,
-    ) -> Tensor:
-        q, k, v = self._encoded(*self._heads(q, k, v), encoding)
-        past = 0
-        if cache is not None:
-            seen, mask, chunk = cache.seen(positions.mask), positions.mask, (k, v)
-            k = torch.cat([*(cache.keys[i] for i in seen), k], 1)
-            v = torch.cat([*(cache.values[i] for i in seen), v], 1)
-            past = k.shape[1] - q.shape[1]
-            if write:
-                cache.store(chunk[0].clone(), chunk[1].clone(), mask)
-        return encoding.output(softmax_attention(q, k, v, positions, past))
-
-    def _heads(self, *branch: Tensor) -> list[Tensor]:
-        return [x.unflatten(-1, (self.config.heads, -1)) for x in branch]
-
-    def _encoded(
-        self, q: Tensor, k: Tensor, v: Tensor, encoding: Rotary | Rays,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        encoded = encoding.queries(q), encoding.keys(k), encoding.values(v)
-        clamp = self.config.camera_clamp
-        if isinstance(encoding, Rays) and (clamp == "all" or (clamp == "softmax" and self.softmax)):
-            return clamp_rms(encoded[0], q), clamp_rms(encoded[1], k), clamp_rms(encoded[2], v)
-        return encoded
-
-
-class ShortConv(nn.Module):
-    """Depthwise convolution over time at each site, four taps forwards over all frames and the same four
-    backwards inside a chunk, the centre counted once."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.zeros(width, 1, _KERNEL))
-
-    def forward(
-        self, x: Tensor, mask: Mask, cache: ScanState | None = None, write: bool = False,
-    ) -> Tensor:
-        """x (B, T, S, d)."""
-        reach = _KERNEL - 1
+        cache, mask = branch.cache, positions.mask
+        assert branch.conv is not None and not isinstance(cache, KVState)
         tail = None if cache is None else cache.conv_tail
-        before = x.new_zeros(x.shape[0], reach, *x.shape[2:])
-        if tail is not None:
-            before = torch.cat([before, tail], 1)[:, -reach:]
-        extended = torch.cat([before, x], 1)
+        if positions.valid is not None:
+            k = k * positions.valid
+        raw = RawTokens(*self._heads(q, branch.conv(k, mask, tail), v), gates.beta,
+                        branch.q_norm.weight, branch.k_norm.weight, branch.encoding,
+                        self.config.scaled_key(k.shape[2]), _EPS)
+        out, state = self.scan(raw, gates.decay, mask=mask, state=None if cache is None else cache.gdn)
         if cache is not None and write:
-            cache.conv_tail = extended[:, -reach:].clone()
-        taps = self.weight[:, 0].T[:, None, None]                              # (4, 1, 1, d)
-        out = x * taps[-1]
-        for back in range(1, reach + 1):
-            out = out + extended[:, reach - back : extended.shape[1] - back] * taps[reach - back]
-        for start, end in mask.bounds(x.shape[1]):
-            for ahead in range(1, min(reach, end - start - 1) + 1):
-                out[:, start : end - ahead] += x[:, start + ahead : end] * taps[reach - ahead]
+            cache.gdn, cache.conv_tail = state, branch.conv.next_tail(k, tail)
         return out
 
+    def _softmax(
+        self, branch: Branch, q: Tensor, k: Tensor, v: Tensor, positions: Positions, write: bool,
+    ) -> Tensor:
+        cache, mask = branch.cache, positions.mask
+        assert not isinstance(cache, ScanState)
+        q, k, v = recompute(self._encoded, branch, q, k, v)
+        keys, values = (k, v) if cache is None else cache.extended(k, v, mask)
+        if cache is not None and write:
+            cache.store(k, v, mask)
+        return branch.encoding.output(self.attend(q, keys, values, mask, positions.valid))
 
-def softmax_attention(q: Tensor, k: Tensor, v: Tensor, positions: Positions, past: int = 0) -> Tensor:
-    """Queries (B, T, S, h, D) of each chunk on keys of all frames up to its end, behind `past` earlier ones.
+    def _encoded(self, branch: Branch, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        q, k, v = self._heads(branch.q_norm(q), branch.k_norm(k), v)
+        return branch.encoding.queries(q), branch.encoding.keys(k), branch.encoding.values(v)
 
+    def _heads(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        shape = self.config.heads, self.config.head_width
+        return q.unflatten(-1, shape), k.unflatten(-1, shape), v.unflatten(-1, shape)
+
+    def _gated(self, mixed: Tensor, gate: Tensor) -> Tensor:
+        return self.proj(mixed * F.silu(gate))
+
+
+def scan_frames(raw: RawTokens, decay: Tensor, mask: Mask, state: GDNState | None) -> tuple[Tensor, GDNState]:
+    """A branch of a scanning block, from its projections to its output and the state after its last frame."""
+    return prepare_and_scan(raw, decay, chunk_starts=mask.chunk_starts, state=state)
+
+
+def softmax_attention(q: Tensor, k: Tensor, v: Tensor, mask: Mask, valid: Tensor | None = None) -> Tensor:
+    """Queries (B, T, S, h, D) of each chunk on the keys of all frames up to its end, at scale D^(-1/2).
+
+    k, v may begin with frames before those of q, seen by all. Frames with valid (B, T, 1, 1) zero are not seen.
     One product per chunk with a prefix of the keys, so no table of who sees whom is ever made.
     """
-    tokens, valid = q.shape[2], positions.valid
-    bias = None
+    batch, frames, tokens = q.shape[:3]
+    past = k.shape[1] - frames
+    seen = None
     if valid is not None:
-        there = valid.new_ones(valid.shape[0], past + q.shape[1], 1)
-        there[:, past:] = valid[..., 0]
-        bias = there.expand(-1, -1, tokens).flatten(1)[:, None, None].bool()
+        seen = F.pad(valid[..., 0, 0].bool(), (past, 0), value=True).repeat_interleave(tokens, 1)[:, None, None]
     out = []
-    for start, end in positions.mask.bounds(q.shape[1]):
-        parts = (x.flatten(1, 2).transpose(1, 2) for x in (q[:, start:end], k[:, :past + end], v[:, :past + end]))
-        allowed = None if bias is None else bias[..., : (past + end) * tokens]
-        mixed = F.scaled_dot_product_attention(*parts, attn_mask=allowed)
+    for start, end in mask.bounds(frames):
+        queries, keys, values = (x.flatten(1, 2).transpose(1, 2)
+                                 for x in (q[:, start:end], k[:, : past + end], v[:, : past + end]))
+        allowed = None if seen is None else seen[..., : (past + end) * tokens]
+        mixed = F.scaled_dot_product_attention(queries, keys, values, attn_mask=allowed)
         out.append(mixed.transpose(1, 2).unflatten(1, (end - start, tokens)))
     return out[0] if len(out) == 1 else torch.cat(out, 1)
-
-
-def key_growth(before: Tensor, after: Tensor) -> Tensor:
-    """How much the ray transform lengthened the keys of a frame, at least 1: (B, T, 1, h).
-
-    Writing is damped by it, which keeps the scan contractive when the transform holds a translation.
-    """
-    had, has = (x.square().sum(-1, dtype=torch.promote_types(x.dtype, torch.float32)).clamp(min=_MIN_KEY)
-                for x in (before, after))
-    return (has / had).mean(2, keepdim=True).clamp(min=1.0)
-
-

@@ -26,21 +26,21 @@ class ScanState:
 
 @dataclass
 class KVState:
-    """One branch of a softmax block: keys and values, (B, t, S, h, D) each, of the chunks still to be seen."""
+    """One branch of a softmax block: keys and values (B, t, S, h, D) of each chunk still to be seen."""
 
     keys: list[Tensor] = field(default_factory=list)
     values: list[Tensor] = field(default_factory=list)
 
-    def seen(self, mask: Mask) -> list[int]:
-        """Places in the lists of the chunks that the next chunk sees."""
-        return mask.kept(len(self.keys))
+    def extended(self, k: Tensor, v: Tensor, mask: Mask) -> tuple[Tensor, Tensor]:
+        """A chunk's keys and values behind those of the earlier chunks it sees."""
+        seen = mask.kept(len(self.keys))
+        return torch.cat([*(self.keys[i] for i in seen), k], 1), torch.cat([*(self.values[i] for i in seen), v], 1)
 
     def store(self, k: Tensor, v: Tensor, mask: Mask) -> None:
         """Add a chunk; drop what no later chunk will see."""
-        self.keys.append(k)
-        self.values.append(v)
-        kept = self.seen(mask)
-        self.keys, self.values = [self.keys[i] for i in kept], [self.values[i] for i in kept]
+        keys, values = [*self.keys, k.clone()], [*self.values, v.clone()]
+        kept = mask.kept(len(keys))
+        self.keys, self.values = [keys[i] for i in kept], [values[i] for i in kept]
 
 
 @dataclass
@@ -79,7 +79,8 @@ class ModelState:
 
     def map(self, change: Callable[[Tensor], Tensor]) -> ModelState:
         """A copy with every tensor changed."""
-        copy = ModelState([LayerState(type(layer.main)(), type(layer.camera)()) for layer in self.layers], self.frame)
+        layers = [LayerState(type(layer.main)(), type(layer.camera)()) for layer in self.layers]
+        copy = ModelState(layers, self.frame)
         for name, tensor in self.tensors():
             copy._put(name, change(tensor))
         return copy

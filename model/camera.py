@@ -24,24 +24,29 @@ class Rays:
     four channels at a time, the second half is rotated.
 
     from_world, to_world: (B, T, S, 4, 4)    turn: (T, S, 1, D/4) complex
+    clamp: scale q, k and v back to the RMS they had before, where the transform enlarged it.
     """
 
     from_world: Tensor
     to_world: Tensor
     turn: Tensor
+    clamp: bool = False
 
     def queries(self, q: Tensor) -> Tensor:
         """(B, T, S, h, D), as all of these."""
-        return _Transform.apply(q, self.from_world.mT, self.turn)
+        return self._clamped(q, _Transform.apply(q, self.from_world.mT, self.turn))
 
     def keys(self, k: Tensor) -> Tensor:
-        return _Transform.apply(k, self.to_world, self.turn)
+        return self._clamped(k, _Transform.apply(k, self.to_world, self.turn))
 
     def values(self, v: Tensor) -> Tensor:
-        return _Transform.apply(v, self.to_world, self.turn)
+        return self.keys(v)
 
     def output(self, out: Tensor) -> Tensor:
         return _Transform.apply(out, self.from_world, self.turn.conj())
+
+    def _clamped(self, before: Tensor, after: Tensor) -> Tensor:
+        return clamp_rms(after, before) if self.clamp else after
 
 
 def ray_from_world(conditions: Tensor, height: int, width: int) -> Tensor:
@@ -78,8 +83,14 @@ def invert_rigid(frame: Tensor) -> Tensor:
 
 def clamp_rms(after: Tensor, before: Tensor) -> Tensor:
     """`after` scaled down, per token and head, to the RMS of `before` where it exceeds it."""
-    had, has = (x.float().square().mean(-1, keepdim=True).add(1e-6) for x in (before, after))
+    had, has = (squared_norm(x)[..., None] / x.shape[-1] + 1e-6 for x in (before, after))
     return after * (had / has).sqrt().clamp(max=1.0).to(after.dtype)
+
+
+def squared_norm(x: Tensor) -> Tensor:
+    """Sum of squares over the last axis, in float32 at least."""
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    return torch.linalg.vector_norm(x, dim=-1, dtype=dtype).square()
 
 
 class _Transform(torch.autograd.Function):

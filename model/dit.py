@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.attention import Attention, Positions
+from model.attention import Attention
 from model.cache import LayerState, ModelState
-from model.camera import Rays, invert_rigid, ray_from_world
 from model.conditioning import CaptionEmbed, TimeEmbed
 from model.config import DiTConfig
 from model.cross_attention import MASKED, CrossAttention
 from model.ffn import MixFFN
 from model.layers import PatchEmbed, RMSNorm, modulate
 from model.mask import Mask
-from model.rope import Rotary, camera_turns, rotary_turns
+from model.positions import Positions, make_positions
 
 
 class Block(nn.Module):
@@ -39,12 +40,13 @@ class Block(nn.Module):
         shift, scale, gate, shift_ffn, scale_ffn, gate_ffn = vectors
         valid = positions.valid
         u = _masked(modulate(x, shift, scale), valid)
-        x = x + _masked(gate * self.attn(u, positions, cache, write), valid)
+        x = torch.addcmul(x, _masked(gate, valid), self.attn(u, positions, cache, write))
         if plucker is not None:
             x = x + self.plucker_proj(plucker)
         x = _masked(x + self.cross_attn(x, text, text_bias), valid)
         u = _masked(modulate(x, shift_ffn, scale_ffn), valid)
-        return x + _masked(gate_ffn * self.mlp(u, positions.size, positions.mask, valid, cache, write), valid)
+        y = self.mlp(u, positions.size, positions.mask, valid, cache, write)
+        return torch.addcmul(x, _masked(gate_ffn, valid), y)
 
 
 class FinalLayer(nn.Module):
@@ -83,6 +85,17 @@ class SanaWM(nn.Module):
         """The state of `batch` streams before their first frame."""
         return ModelState.empty(self.config.depth, self.config.softmax_blocks)
 
+    @classmethod
+    def from_pretrained(cls, source: str | Path, **options: Any) -> SanaWM:
+        """As `model.weights.load`: a file, a folder or a hub repository, strictly by name and shape."""
+        from model.weights import load
+        return load(source, **options)
+
+    def save_pretrained(self, folder: str | Path, **options: Any) -> None:
+        """As `model.weights.save`: a folder that `from_pretrained` reads, bit for bit the same."""
+        from model.weights import save
+        save(self, folder, **options)
+
     def forward(
         self, latents: Tensor, timesteps: Tensor, caption: Tensor, caption_mask: Tensor | None = None,
         camera_conditions: Tensor | None = None, plucker: Tensor | None = None, *,
@@ -102,15 +115,11 @@ class SanaWM(nn.Module):
                                    0 if cache is None else cache.frame, latents)
         level = self.t_embedder(timesteps[:, None].expand(batch, frames) if timesteps.ndim == 1 else timesteps)
         modulation = self.t_block(level).unflatten(-1, (6, -1))
-        text = self.attention_y_norm(self.y_embedder(caption.to(dtype)))
-        text_bias = None
-        if caption_mask is not None:
-            text_bias = ((1 - caption_mask.to(dtype)) * MASKED)[:, None, None]
-        mixed = None if plucker is None else self.plucker_embedder(plucker.to(dtype))
+        text, bias = self.text(caption.to(dtype)), self.text_bias(caption_mask)
+        rays = None if plucker is None else self.plucker_embedder(plucker.to(dtype))
         x = _masked(self.x_embedder(latents.to(dtype)), positions.valid)
         for i, block in enumerate(self.blocks):
-            x = block(x, modulation, text, text_bias, mixed, positions,
-                      None if cache is None else cache.layers[i], write)
+            x = block(x, modulation, text, bias, rays, positions, cache and cache.layers[i], write)
         if cache is not None and write:
             cache.frame += frames
         out = self.final_layer(x, level)
@@ -120,20 +129,20 @@ class SanaWM(nn.Module):
         self, grid: tuple[int, int, int], camera_conditions: Tensor | None, mask: Mask,
         frame_valid: Tensor | None, first_frame: int, like: Tensor,
     ) -> Positions:
-        """What all blocks need to know about where tokens are, made once."""
-        width, device = self.config.head_width, like.device
-        dtype = torch.promote_types(self.x_embedder.proj.weight.dtype, torch.float32)
-        turn = rotary_turns(grid, width, first_frame=first_frame, device=device).to(dtype.to_complex())
-        rays = None
-        if camera_conditions is not None:
-            from_world = ray_from_world(camera_conditions, *grid[1:])
-            pair = [x.to(dtype).unflatten(1, (grid[0], -1)) for x in (from_world, invert_rigid(from_world))]
-            rays = Rays(*pair, camera_turns(grid, width, first_frame=first_frame,
-                                            device=device).to(dtype.to_complex()))
-        valid = None
-        if frame_valid is not None:
-            valid = frame_valid.to(self.x_embedder.proj.weight.dtype)[:, :, None, None]
-        return Positions(grid[1:], Rotary(turn), rays, mask, valid)
+        """As `make_positions`; what runs frames on several devices numbers them here."""
+        return make_positions(grid, self.config.head_width, self.x_embedder.proj.weight.dtype, camera_conditions,
+                              mask, frame_valid=frame_valid, first_frame=first_frame, device=like.device)
+
+    def text(self, caption: Tensor) -> Tensor:
+        """Caption states (B, L, Ct) to text tokens (B, L, d)."""
+        return self.attention_y_norm(self.y_embedder(caption))
+
+    def text_bias(self, caption_mask: Tensor | None) -> Tensor | None:
+        """What is added to the logits of text tokens, (B, 1, 1, L)."""
+        if caption_mask is None:
+            return None
+        there = caption_mask.to(self.x_embedder.proj.weight.dtype)
+        return ((1 - there) * MASKED)[:, None, None]
 
 
 def _masked(x: Tensor, valid: Tensor | None) -> Tensor:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 _NORM_EPS = 1e-6
 
@@ -24,7 +28,7 @@ class RMSNorm(nn.Module):
 
 
 class PointwiseConv(nn.Module):
-    """A convolution of kernel 1 along `axes` axes: one linear map of the last axis, the weight kept as a kernel."""
+    """A convolution of kernel 1 along `axes` axes: a linear map of the last axis, its weight shaped as a kernel."""
 
     def __init__(self, inputs: int, outputs: int, axes: int, bias: bool = True) -> None:
         super().__init__()
@@ -49,3 +53,10 @@ class PatchEmbed(nn.Module):
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     """LN(x)·(1 + scale) + shift, the normalisation without weights."""
     return torch.addcmul(shift, F.layer_norm(x, x.shape[-1:], eps=_NORM_EPS), 1 + scale)
+
+
+def recompute(run: Callable[..., Any], *inputs: Any) -> Any:
+    """run(*inputs), whose inner tensors are made again for the gradient instead of being kept."""
+    if not torch.is_grad_enabled():
+        return run(*inputs)
+    return checkpoint(run, *inputs, use_reentrant=False, preserve_rng_state=False)
