@@ -19,9 +19,9 @@ from annotate.depth.warp import Warp
 
 _SEARCH_WINDOW = 5  # side in pixels of the patch at half size
 _SEARCH_MEDIAN = 5  # a pixel at half size starts from the median of so many by so many
-_FINE_STEPS = 2  # depths tried at full size on either side of the start, one plane apart
+_FINE_STEPS = 3  # depths tried at full size on either side of the start, one plane apart
 _UNIQUE_PLANES = 2  # at half size; a rival depth lies farther from the best one
-_UNIQUE_MARGIN = 0.01  # by which the best depth correlates better than any rival
+_UNIQUE_MARGIN = 0.005  # by which the best depth correlates better than any rival
 _BACKING = 3
 _BACKING_CORRELATION = 0.8
 
