@@ -6,6 +6,7 @@ wrong where the rate varies. Every frame carries its exact presentation time, co
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -256,13 +257,23 @@ def _open(path: Path) -> tuple[Any, Any]:
     return container, stream
 
 
+def _tagged_duration(stream: Any) -> Fraction | None:
+    """Seconds that Matroska states for each stream in a tag, as "00:01:02.345000000"."""
+    for name, value in stream.metadata.items():
+        if name.upper().startswith("DURATION"):
+            clock = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", value.strip())
+            if clock:
+                return int(clock[1]) * 3600 + int(clock[2]) * 60 + Fraction(clock[3])
+    return None
+
+
 def _describe(container: Any, stream: Any, first: av.VideoFrame) -> VideoInfo:
     turns = round(-first.rotation / 90) % 4
     stored = (first.height, first.width)
     aspect = Fraction(stream.sample_aspect_ratio or 1) or Fraction(1)
     displayed = (stored[0], max(1, round(stored[1] * aspect)))
     average, base = stream.average_rate, stream.base_rate
-    duration = stream.duration * stream.time_base if stream.duration else None
+    duration = stream.duration * stream.time_base if stream.duration else _tagged_duration(stream)
     if duration is None and container.duration and len(container.streams) == 1:
         duration = Fraction(container.duration, av.time_base)
     pixel_format = first.format.name

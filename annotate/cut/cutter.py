@@ -44,9 +44,10 @@ class CutConfig:
     min_shot_s: float = 0.0  # shorter shots make no clip even if one would fit
     max_shot_s: float | None = None  # longer shots are divided into pieces of this length; null: never
     max_gap_s: float = 0.25  # where source frames are missing for longer, a shot is divided
-    crf: int = 18  # of x264: lower is better and larger
-    preset: str = "superfast"  # of x264: slower ones make smaller files, but from veryfast on (they look
-    # ahead) x264 gives other bytes now and then for pictures less than 160 pixels wide
+    crf: int = 19  # of x264: lower is better and larger
+    preset: str = "ultrafast"  # of x264, but with sub-pixel motion, 8x8 transform and deblocking; slower ones
+    # make smaller files, but from veryfast on (they look ahead) x264 gives other bytes now and then for
+    # pictures less than 160 pixels wide
     shots: ShotConfig = field(default_factory=ShotConfig)  # how shots are found
 
     def check(self) -> None:

@@ -12,6 +12,13 @@ from av.video.frame import PictureType
 BT709 = 1
 LIMITED_RANGE = 1
 
+_KEPT = "8x8dct=1:analyse=i4x4,i8x8:subme=1:deblock=0,0"
+"""What x264's ultrafast preset is denied: it costs a tenth more time and saves a third of the bytes.
+
+Against superfast at one crf lower, clips are as good and as large, and take half the time to write and, since
+they are without CABAC, to read, which every stage does.
+"""
+
 
 class ClipWriter:
     """Encodes one clip in memory.
@@ -22,7 +29,7 @@ class ClipWriter:
     """
 
     def __init__(
-        self, size: tuple[int, int], fps: int | Fraction = 16, crf: int = 18, preset: str = "superfast",
+        self, size: tuple[int, int], fps: int | Fraction = 16, crf: int = 19, preset: str = "ultrafast",
     ) -> None:
         height, width = size
         if height < 2 or width < 2 or height % 2 or width % 2:
@@ -40,7 +47,7 @@ class ClipWriter:
         stream = self._container.add_stream("libx264", rate=Fraction(fps))
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.options = {"preset": preset, "crf": str(crf), "threads": "1", "sc_threshold": "0",
-                          "x264-params": "open-gop=0"}
+                          "x264-params": "open-gop=0" + (f":{_KEPT}" if preset == "ultrafast" else "")}
         context = stream.codec_context
         context.time_base = self._tick
         context.gop_size = max(1, round(fps))

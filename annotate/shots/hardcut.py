@@ -16,6 +16,8 @@ import numpy as np
 
 from annotate.shots.shift import best_shift, thumbnail
 
+_CLOCK_S = 0.002  # containers may round times to milliseconds
+
 
 @dataclass
 class HardCutConfig:
@@ -28,7 +30,7 @@ class HardCutConfig:
     ratio: float = 1.9  # cut: unexplained change over that of the neighbourhood
     change: float = 3.0  # cut: least unexplained change, grey levels
     contrast_share: float = 0.1  # cut: least unexplained change over the contrast of the frames
-    flash_s: float = 0.3  # a change undone within this time is a flash, not a cut
+    flash_s: float = 0.3  # a change undone within this time (from the frame before) is a flash, not a cut
     undone: float = 0.6  # remaining change over the whole change below which it counts as undone
     sweep: float = 0.04  # displacement, share of the frame, that makes a change a fast turn
     sweep_match: float = 0.9  # least correlation for that displacement to count
@@ -115,17 +117,28 @@ class HardCutDetector:
         return usual
 
     def _is_undone(self, position: int, limit: float) -> bool:
-        """Whether some frame shortly before resembles some frame shortly after."""
-        at = self._frames[position].time_s
+        """Whether some frame shortly before resembles some frame shortly after.
+
+        They may differ by `limit`; by more if the change lies between a jump and its return, as the dying
+        of a flash does while the camera moves on.
+        """
+        at, flash_s = self._frames[position].time_s, self.config.flash_s + _CLOCK_S
+        jump = 0.0  # largest change between frame a and the one before `position`
         for a in range(position - 1, -1, -1):
-            if at - self._frames[a].time_s > self.config.flash_s:
+            if at - self._frames[a].time_s > flash_s:
                 break
+            back = 0.0  # largest change behind `position` up to frame b
             for b in range(position, len(self._frames)):
                 span_s = self._frames[b].time_s - self._frames[a].time_s
-                if span_s > self.config.flash_s or b - a > self.config.neighbours:
+                if span_s > flash_s or b - a > self.config.neighbours:
                     break
-                if b - a > 1 and self._difference(self._frames[a], self._frames[b]) < limit:
+                if b > position and jump:
+                    back = max(back, self._change(b))
+                allowed = max(limit, self.config.undone * min(jump, back))
+                if b - a > 1 and self._difference(self._frames[a], self._frames[b]) < allowed:
                     return True
+            if a > 0:
+                jump = max(jump, self._change(a))
         return False
 
     def _change(self, position: int) -> float:

@@ -164,6 +164,18 @@ def test_sound_beside_the_video_changes_nothing(numbered_video):
     assert silent == with_sound
 
 
+def test_a_truncated_file_with_sound_is_found_out_by_the_length_of_its_video(numbered_video):
+    path = numbered_video(120, (90, 160), name="whole.mkv", fps=25, audio=True)
+    times, reader = times_of(path)
+    assert len(times) == 120 and reader.report.code is None
+    assert reader.info.header_frames is None and reader.info.duration_s == pytest.approx(4.8, abs=0.05)
+    data = path.read_bytes()
+    path.write_bytes(data[:len(data) // 2])
+    times, reader = times_of(path)
+    assert 10 < len(times) < 90
+    assert reader.report.code == "truncated" and "its header states 4.8 s" in reader.report.reason
+
+
 def test_a_flipped_byte_costs_frames_but_not_the_video(numbered_video, number_of):
     path = numbered_video(90, (180, 320), options={"g": "30", "crf": "18", "bf": "0"})
     data = bytearray(path.read_bytes())

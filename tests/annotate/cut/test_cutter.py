@@ -8,6 +8,11 @@ import pytest
 
 from annotate.clip_video import ClipVideo
 from annotate.cut.cutter import CutConfig, Cutter
+from annotate.cut.framing import Framing
+from annotate.cut.piece import Rules
+from annotate.cut.walk import Encoding, Walk
+from annotate.decode import VideoReader
+from annotate.shots.detector import ShotConfig
 from annotate.source.expand import expand
 from annotate.source.item import Conventions, SourceConfig, SourceItem
 from annotate.synthetic import SyntheticSpec, SyntheticTruth
@@ -109,6 +114,30 @@ def test_the_same_source_gives_the_same_rows_and_bytes(numbered_video, tmp_path)
     other = list(cutter().cut(SourceItem(str(copy), "y")))
     assert [r.record.clip_id for r in other] == [r.record.clip_id for r in first]
     assert [r.files for r in other] == [r.files for r in first]
+
+
+def test_a_clip_comes_while_its_video_is_still_being_read(numbered_video):
+    path, item = numbered_video(400, (90, 160)), SourceItem("", "x")
+    whole, _, _ = split(cutter(frames=33).cut(dataclasses.replace(item, uri=str(path))))
+    with VideoReader(path) as reader:
+        framing = Framing.fit((90, 160), (90, 160))
+        rules = Rules(33, 16, 0, 0.0, None, 0.25)
+        walk = Walk(reader, framing, ShotConfig(), rules, Encoding(16, 12, "ultrafast"), None, None)
+        for row, (window, mp4) in zip(whole, walk.clips(lambda window: False), strict=True):
+            assert reader.report.frames <= min(window.frames[-1] + 80, 400)
+            assert mp4 == row.files["mp4"] and float(window.start_s) == row.record.start_s
+
+
+def test_pictures_kept_as_stored_and_as_the_clip_needs_them_make_the_same_clips(
+    numbered_video, number_of,
+):
+    """A source larger than its clips is framed at once, a smaller one when a clip shows it."""
+    item = SourceItem(str(numbered_video(60, (180, 320))), "x")
+    large = split(cutter(width=160, height=90).cut(item))[0]
+    small = split(cutter(width=320, height=180, upscale_max=1.0).cut(item))[0]
+    double = split(cutter(width=640, height=360, upscale_max=2.0).cut(item))[0]
+    shown = [[numbers(clip, number_of) for clip in clips] for clips in (large, small, double)]
+    assert shown[0] == shown[1] == shown[2] and len(shown[0]) == 1
 
 
 def test_rows_that_are_done_are_left_out_and_the_others_stay_the_same(numbered_video):
@@ -220,6 +249,32 @@ def test_cameras_that_do_not_fit_their_video_stop_it_with_both_numbers(numbered_
     assert row.record.reasons == ["bad_cameras"] and "5.0" in row.record.detail
     (row,) = cutter().cut(SourceItem(str(path), "x", poses=str(tmp_path / "none.npy")))
     assert row.record.reasons == ["bad_cameras"] and "none.npy: cannot be read" in row.record.detail
+
+
+def test_frames_are_counted_where_the_container_does_not(numbered_video, tmp_path):
+    path = numbered_video(60, name="video.mkv")
+    for count in (60, 61):
+        np.save(tmp_path / f"{count}.npy", camera_path(count))
+    clips, _, videos = split(cutter().cut(SourceItem(str(path), "x", poses=str(tmp_path / "60.npy"))))
+    assert len(clips) == 1 and not videos
+    (row,) = cutter().cut(SourceItem(str(path), "x", poses=str(tmp_path / "61.npy")))
+    assert row.record.reasons == ["bad_cameras"] and "61 poses for 60 frames" in row.record.detail
+
+
+def test_cameras_by_frame_number_end_where_frames_are_damaged(numbered_video, tmp_path):
+    path = numbered_video(120, (180, 320), options={"g": "30", "crf": "18", "bf": "0"})
+    data = bytearray(path.read_bytes())
+    at = data.find(b"mdat") + 4
+    at += 2 * (len(data) - at) // 3
+    data[at:at + 60] = bytes(60)
+    path.write_bytes(data)
+    np.save(tmp_path / "poses.npy", camera_path(120))
+    whole, _, videos = split(cutter().cut(SourceItem(str(path), "x")))
+    assert [v.reasons[0] for v in videos] == ["damaged"]
+    clips, _, videos = split(cutter().cut(SourceItem(str(path), "x", poses=str(tmp_path / "poses.npy"))))
+    assert [v.reasons[0] for v in videos] == ["bad_cameras"] and "damaged frames" in videos[0].detail
+    sound = [c for c in whole if c.record.corrupt_frames == 0 and c.record.start_s < 2]
+    assert [c.record.start_s for c in clips] == [c.record.start_s for c in sound] and 0 < len(clips) < 3
 
 
 def test_given_depth_goes_with_its_frames_and_pixels(numbered_video, tmp_path):

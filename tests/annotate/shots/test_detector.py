@@ -121,6 +121,14 @@ def test_a_camera_flash_is_no_cut(real: dict[str, np.ndarray], length: int) -> N
 
 
 @pytest.mark.shared
+@pytest.mark.parametrize("fps", [10.0, 25.0])
+def test_a_flash_while_the_camera_walks_is_no_cut(real: dict[str, np.ndarray], fps: float) -> None:
+    for length in (1, 2):
+        frames = flash(real["corridor_walk"], length).frames
+        assert spans(shots_of(frames, fps)) == [(0, len(frames))], length
+
+
+@pytest.mark.shared
 @pytest.mark.parametrize("speed, ramp", [(0.04, 3), (0.12, 3), (0.3, 5)])
 def test_a_whip_pan_is_no_cut_and_no_dissolve(real: dict[str, np.ndarray], speed: float, ramp: int) -> None:
     for name in ("static_tripod", "corridor_walk"):
