@@ -10,6 +10,7 @@ import json
 import pickle
 import re
 import shutil
+import struct
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -178,7 +179,7 @@ def _open_pickle(path: Path) -> Stored:
     try:
         # Only the pages that are read are loaded; older files, which are no archives, cannot do it.
         held = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+    except (pickle.UnpicklingError, RuntimeError, EOFError, LookupError, struct.error) as error:
         raise ValueError(f"{path}: not a pickle of tensors alone: {error}") from error
     key = next((key for key in _PREFIXES if isinstance(held, dict) and key in held), None)
     if key is None:

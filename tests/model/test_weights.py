@@ -1,4 +1,4 @@
-"""Checkpoints in every layout, with tiny networks; names and shapes of the released network without memory."""
+"""Checkpoints in every layout, with tiny networks; the released names and shapes without their memory."""
 
 import csv
 import json
