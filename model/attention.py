@@ -1,7 +1,7 @@
 """The token mixer of a block: frame-wise gated delta scan or softmax; main and camera branch take one path.
 
-Each branch has its own q, k, v and norms; gates, output gate and output projection are shared. What position does
-to a branch is an encoding with `queries`, `keys`, `values` and `output`: `Rotary` or `Rays`.
+Each branch has its own q, k, v and norms; gates, output gate and output projection are shared. What position
+does to a branch is an encoding with `queries`, `keys`, `values` and `output`: `Rotary` or `Rays`.
 """
 
 from __future__ import annotations
@@ -81,14 +81,16 @@ class Attention(nn.Module):
     ) -> Tensor:
         """u (B, T, S, d), the modulated stream; returns (B, T, S, d)."""
         gates = None if self.softmax else self.gates(u, positions.valid)
-        main = Branch(self.q_norm, self.k_norm, self.conv_k, positions.rotary, cache and cache.main)
-        mixed = self._mix(main, *self.qkv(u).chunk(3, -1), positions, gates, write)
+        q, k, v = self.qkv(u).chunk(3, -1)
+        main = Branch(self.q_norm, self.k_norm, self.conv_k, positions.rotary,
+                      None if cache is None else cache.main)
+        mixed = self._mix(main, q, k, v, positions, gates, write)
         if positions.rays is not None:
+            q, k, v = self.q_proj_cam(u), self.k_proj_cam(u), self.v_proj_cam(u)
             rays = replace(positions.rays, clamp=self.clamp)
-            camera = Branch(self.q_norm_cam, self.k_norm_cam, self.conv_k_cam, rays, cache and cache.camera)
-            seen = self._mix(camera, self.q_proj_cam(u), self.k_proj_cam(u), self.v_proj_cam(u),
-                             positions, gates, write)
-            mixed = mixed + self.out_proj_cam(seen)
+            camera = Branch(self.q_norm_cam, self.k_norm_cam, self.conv_k_cam, rays,
+                            None if cache is None else cache.camera)
+            mixed = mixed + self.out_proj_cam(self._mix(camera, q, k, v, positions, gates, write))
         return recompute(self._gated, mixed, self.output_gate(u))
 
     def gates(self, u: Tensor, valid: Tensor | None) -> Gates:
@@ -113,7 +115,8 @@ class Attention(nn.Module):
         return out.flatten(-2)
 
     def _scan(
-        self, branch: Branch, q: Tensor, k: Tensor, v: Tensor, positions: Positions, gates: Gates, write: bool,
+        self, branch: Branch, q: Tensor, k: Tensor, v: Tensor, positions: Positions, gates: Gates,
+        write: bool,
     ) -> Tensor:
         cache, mask = branch.cache, positions.mask
         assert branch.conv is not None and not isinstance(cache, KVState)
@@ -151,22 +154,25 @@ class Attention(nn.Module):
         return self.proj(mixed * F.silu(gate))
 
 
-def scan_frames(raw: RawTokens, decay: Tensor, mask: Mask, state: GDNState | None) -> tuple[Tensor, GDNState]:
+def scan_frames(
+    raw: RawTokens, decay: Tensor, mask: Mask, state: GDNState | None,
+) -> tuple[Tensor, GDNState]:
     """A branch of a scanning block, from its projections to its output and the state after its last frame."""
     return prepare_and_scan(raw, decay, chunk_starts=mask.chunk_starts, state=state)
 
 
 def softmax_attention(q: Tensor, k: Tensor, v: Tensor, mask: Mask, valid: Tensor | None = None) -> Tensor:
-    """Queries (B, T, S, h, D) of each chunk on the keys of all frames up to its end, at scale D^(-1/2).
+    """Queries (B, T, S, h, D) of each chunk on keys of all frames up to its end, at scale D^(-1/2).
 
-    k, v may begin with frames before those of q, seen by all. Frames with valid (B, T, 1, 1) zero are not seen.
+    k, v may begin with frames before those of q. Frames whose valid (B, T, 1, 1) is zero are not seen.
     One product per chunk with a prefix of the keys, so no table of who sees whom is ever made.
     """
-    batch, frames, tokens = q.shape[:3]
+    frames, tokens = q.shape[1:3]
     past = k.shape[1] - frames
     seen = None
     if valid is not None:
-        seen = F.pad(valid[..., 0, 0].bool(), (past, 0), value=True).repeat_interleave(tokens, 1)[:, None, None]
+        seen = F.pad(valid[..., 0, 0].bool(), (past, 0), value=True)
+        seen = seen.repeat_interleave(tokens, 1)[:, None, None]
     out = []
     for start, end in mask.bounds(frames):
         queries, keys, values = (x.flatten(1, 2).transpose(1, 2)

@@ -34,7 +34,8 @@ class KVState:
     def extended(self, k: Tensor, v: Tensor, mask: Mask) -> tuple[Tensor, Tensor]:
         """A chunk's keys and values behind those of the earlier chunks it sees."""
         seen = mask.kept(len(self.keys))
-        return torch.cat([*(self.keys[i] for i in seen), k], 1), torch.cat([*(self.values[i] for i in seen), v], 1)
+        return (torch.cat([*(self.keys[i] for i in seen), k], 1),
+                torch.cat([*(self.values[i] for i in seen), v], 1))
 
     def store(self, k: Tensor, v: Tensor, mask: Mask) -> None:
         """Add a chunk; drop what no later chunk will see."""

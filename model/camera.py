@@ -20,8 +20,8 @@ _MIN_NORM = 1e-6
 
 @dataclass(frozen=True)
 class Rays:
-    """What position does to the camera branch. The first half of a head is taken through the token's ray frame
-    four channels at a time, the second half is rotated.
+    """What position does to the camera branch: the first half of a head is taken through the token's ray
+    frame four channels at a time, the second half is rotated.
 
     from_world, to_world: (B, T, S, 4, 4)    turn: (T, S, 1, D/4) complex
     clamp: scale q, k and v back to the RMS they had before, where the transform enlarged it.
@@ -94,7 +94,7 @@ def squared_norm(x: Tensor) -> Tensor:
 
 
 class _Transform(torch.autograd.Function):
-    """A linear map of every token: `matrix` on groups of four channels of the first half, `turn` on the second.
+    """A linear map of every token: `matrix` on fours of channels of the first half, `turn` on the other half.
     Its gradient is the map with the matrix transposed and the turn reversed, so nothing of x is kept."""
 
     @staticmethod

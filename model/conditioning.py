@@ -22,12 +22,13 @@ class TimeEmbed(nn.Module):
         """(...) -> (..., d). Fractions are cut off, as the release does."""
         exponent = torch.arange(FREQUENCIES, dtype=torch.float32, device=timesteps.device) / FREQUENCIES
         angle = timesteps.trunc().float()[..., None] * torch.exp(-math.log(10000.0) * exponent)
-        return self.mlp(torch.cat([angle.cos(), angle.sin()], -1).to(self.mlp[0].weight.dtype))
+        features = torch.cat([angle.cos(), angle.sin()], -1)
+        return self.mlp(features.to(next(self.mlp.parameters()).dtype))
 
 
 class CaptionEmbed(nn.Module):
-    """Text encoder states to the model's width. `y_embedding` is the null caption that replaces whole captions
-    in training."""
+    """Text encoder states to the model's width. `y_embedding` is the null caption, which replaces whole
+    captions in training."""
 
     y_embedding: Tensor
 

@@ -1,4 +1,4 @@
-"""SANA-WM: noisy latents, noise levels, a caption and a camera path to the velocity, in one path for all uses."""
+"""SANA-WM: noisy latents, noise levels, a caption and a camera path to velocity; one path for all uses."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ from torch import Tensor, nn
 
 from model.attention import Attention
 from model.cache import LayerState, ModelState
+from model.checks import check_inputs
 from model.conditioning import CaptionEmbed, TimeEmbed
 from model.config import DiTConfig
 from model.cross_attention import MASKED, CrossAttention
 from model.ffn import MixFFN
+from model.initialise import initialise
+from model.inputs import check_inputs
 from model.layers import PatchEmbed, RMSNorm, modulate
 from model.mask import Mask
 from model.positions import Positions, make_positions
@@ -35,7 +38,7 @@ class Block(nn.Module):
         self, x: Tensor, modulation: Tensor, text: Tensor, text_bias: Tensor | None, plucker: Tensor | None,
         positions: Positions, cache: LayerState | None = None, write: bool = False,
     ) -> Tensor:
-        """x (B, T, S, d); modulation (B, T, 6, d) of the noise level; text (B, L, d); plucker (B, T, S, d)."""
+        """x, plucker (B, T, S, d)    modulation (B, T, 6, d), of the noise level    text (B, L, d)."""
         vectors = (self.scale_shift_table + modulation)[:, :, :, None].unbind(2)    # 6 of (B, T, 1, d)
         shift, scale, gate, shift_ffn, scale_ffn, gate_ffn = vectors
         valid = positions.valid
@@ -64,8 +67,8 @@ class FinalLayer(nn.Module):
 
 
 class SanaWM(nn.Module):
-    """The stage-1 network. Parameter names are those of the released checkpoints; `raymap_embedder` is a leftover
-    in them that nothing uses."""
+    """The stage-1 network. Parameter names are those of the released checkpoints; `raymap_embedder` is a
+    leftover in them that nothing uses."""
 
     def __init__(self, config: DiTConfig) -> None:
         super().__init__()
@@ -80,6 +83,7 @@ class SanaWM(nn.Module):
         self.raymap_embedder = PatchEmbed(3, width)
         self.blocks = nn.ModuleList(Block(config, i in config.softmax_blocks) for i in range(config.depth))
         self.final_layer = FinalLayer(width, config.latent_channels)
+        initialise(self)
 
     def new_cache(self, batch: int) -> ModelState:
         """The state of `batch` streams before their first frame."""
@@ -109,11 +113,17 @@ class SanaWM(nn.Module):
         (B, 48, T, H, W), see dataset/rays.py; either may be absent    frame_valid (B, T), 0 for padding.
         With a cache the latents are the chunk that follows it; `write` adds the chunk to it.
         """
+        check_inputs(self.config, latents, timesteps, caption, caption_mask, camera_conditions, plucker, mask,
+                     frame_valid, cache, write)
+        check_inputs(self.config, latents, timesteps, caption, caption_mask, camera_conditions, plucker, mask,
+                     frame_valid)
         batch, _, frames, height, width = latents.shape
         dtype = self.x_embedder.proj.weight.dtype
         positions = self.positions((frames, height, width), camera_conditions, mask, frame_valid,
                                    0 if cache is None else cache.frame, latents)
-        level = self.t_embedder(timesteps[:, None].expand(batch, frames) if timesteps.ndim == 1 else timesteps)
+        if timesteps.ndim == 1:
+            timesteps = timesteps[:, None].expand(batch, frames)
+        level = self.t_embedder(timesteps)
         modulation = self.t_block(level).unflatten(-1, (6, -1))
         text, bias = self.text(caption.to(dtype)), self.text_bias(caption_mask)
         rays = None if plucker is None else self.plucker_embedder(plucker.to(dtype))
@@ -130,8 +140,9 @@ class SanaWM(nn.Module):
         frame_valid: Tensor | None, first_frame: int, like: Tensor,
     ) -> Positions:
         """As `make_positions`; what runs frames on several devices numbers them here."""
-        return make_positions(grid, self.config.head_width, self.x_embedder.proj.weight.dtype, camera_conditions,
-                              mask, frame_valid=frame_valid, first_frame=first_frame, device=like.device)
+        dtype = self.x_embedder.proj.weight.dtype
+        return make_positions(grid, self.config.head_width, dtype, camera_conditions, mask,
+                              frame_valid=frame_valid, first_frame=first_frame, device=like.device)
 
     def text(self, caption: Tensor) -> Tensor:
         """Caption states (B, L, Ct) to text tokens (B, L, d)."""

@@ -12,7 +12,7 @@ from model.mask import Mask
 from model.temporal import TemporalConv
 
 _ELEMENTS = 1 << 27
-"""Of the inner maps made at a time. They are six times as wide as the tokens, and convolutions index in 32 bits."""
+"""Of the inner maps made at a time: six times as wide as the tokens, and convolutions index in 32 bits."""
 
 
 class MixFFN(nn.Module):
@@ -23,6 +23,7 @@ class MixFFN(nn.Module):
 
     def __init__(self, width: int, inner: int) -> None:
         super().__init__()
+        self.inner = inner
         self.inverted_conv = _Wrapped(PointwiseConv(width, 2 * inner, axes=2))
         self.depth_conv = _Wrapped(nn.Conv2d(2 * inner, 2 * inner, 3, padding=1, groups=2 * inner))
         self.point_conv = _Wrapped(PointwiseConv(inner, width, axes=2, bias=False))
@@ -33,8 +34,7 @@ class MixFFN(nn.Module):
         cache: LayerState | None = None, write: bool = False,
     ) -> Tensor:
         """x (B, T, S, d) of frames of `size` (H, W); valid (B, T, 1, 1)."""
-        inner = self.depth_conv.conv.weight.shape[0]
-        frames = max(1, _ELEMENTS // (inner * x[:, 0].shape[:2].numel()))
+        frames = max(1, _ELEMENTS // (self.inner * 2 * x[:, 0].shape[:2].numel()))
         parts = [self._spatial(part, size) for part in x.split(frames, 1)]
         y = parts[0] if len(parts) == 1 else torch.cat(parts, 1)
         if valid is not None:
@@ -48,7 +48,7 @@ class MixFFN(nn.Module):
         return recompute(self._gated, self.inverted_conv.conv(x), size)
 
     def _gated(self, hidden: Tensor, size: tuple[int, int]) -> Tensor:
-        maps = F.silu(hidden).flatten(0, 1).unflatten(1, size).permute(0, 3, 1, 2)       # channels last in memory
+        maps = F.silu(hidden).flatten(0, 1).unflatten(1, size).permute(0, 3, 1, 2)   # channels last in memory
         maps = self.depth_conv.conv(maps).permute(0, 2, 3, 1).reshape(hidden.shape)
         value, gate = maps.chunk(2, -1)
         return self.point_conv.conv(value * F.silu(gate.contiguous()))

@@ -28,7 +28,7 @@ class RMSNorm(nn.Module):
 
 
 class PointwiseConv(nn.Module):
-    """A convolution of kernel 1 along `axes` axes: a linear map of the last axis, its weight shaped as a kernel."""
+    """A convolution of kernel 1 over `axes` axes: a linear map of the last axis, its weight a kernel."""
 
     def __init__(self, inputs: int, outputs: int, axes: int, bias: bool = True) -> None:
         super().__init__()

@@ -27,7 +27,7 @@ class Mask:
         object.__setattr__(self, "chunk_starts", tuple(self.chunk_starts))
         starts = self.chunk_starts
         if not starts or starts[0] != 0 or any(b <= a for a, b in pairwise(starts)):
-            raise ValueError(f"chunk_starts: {starts}, expected frames that begin with 0 and increase strictly")
+            raise ValueError(f"chunk_starts: {starts}, expected frames that begin at 0 and increase strictly")
         if self.window is not None and self.window < 1:
             raise ValueError(f"window: {self.window}, expected None for all history, or at least 1 chunk")
 
@@ -59,8 +59,8 @@ class Mask:
     def check(self, frames: int) -> None:
         """Raises ValueError unless every chunk has a frame."""
         if self.chunk_starts[-1] >= frames:
-            raise ValueError(f"mask: chunk_starts {self.chunk_starts}, expected starts below {frames}, the number "
-                             f"of latent frames; Mask.chunk_causal({frames}) makes them")
+            raise ValueError(f"mask: chunk_starts {self.chunk_starts}, expected starts below {frames}, the "
+                             f"number of latent frames; Mask.chunk_causal({frames}) makes them")
 
     def kept(self, chunks: int) -> list[int]:
         """Which of `chunks` past chunks, oldest first, the softmax attention of the next one sees."""
@@ -71,8 +71,8 @@ class Mask:
 
 
 def streaming_bounds(frames: int, size: int = 3) -> list[int]:
-    """First frames of the chunks the released streaming sampler makes, and the end: the first chunk takes what
-    whole chunks of `size` leave over, size + frames mod size."""
+    """First frames of the chunks the released streaming sampler makes, and the end: the first chunk takes
+    what whole chunks of `size` leave over, size + frames mod size."""
     if frames < size:
         raise ValueError(f"frames: {frames}, expected at least {size}, one chunk")
     return [0, *range(size + frames % size, frames + 1, size)]

@@ -1,4 +1,4 @@
-"""Where tokens are in time, in the frame and in the world, and which frames see which: made once for all blocks."""
+"""Where tokens are in time, in the frame and in the world, and who sees whom: made once for all blocks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from model.rope import Rotary, camera_turns, rotary_turns
 
 @dataclass(frozen=True)
 class Positions:
-    """size: (H, W)    valid: (B, T, 1, 1), one for frames that are there, zero for padding; None where all are."""
+    """size: (H, W)    valid: (B, T, 1, 1), one for frames that are there, zero for padding; None if all."""
 
     size: tuple[int, int]
     rotary: Rotary
@@ -39,6 +39,7 @@ def make_positions(
     if camera_conditions is not None:
         from_world = ray_from_world(camera_conditions, *grid[1:]).unflatten(1, (grid[0], -1))
         half_turn = camera_turns(grid, head_width, first_frame=first_frame, device=device)
-        rays = Rays(from_world.to(table), invert_rigid(from_world).to(table), half_turn.to(table.to_complex()))
+        rays = Rays(from_world.to(table), invert_rigid(from_world).to(table),
+                    half_turn.to(table.to_complex()))
     valid = None if frame_valid is None else frame_valid.to(dtype)[:, :, None, None]
     return Positions(grid[1:], Rotary(turn.to(table.to_complex())), rays, mask, valid)

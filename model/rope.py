@@ -37,8 +37,8 @@ class Rotary:
 
 
 def rotary_turns(
-    grid: tuple[int, int, int], head_width: int, *, first_frame: int = 0, pairs: tuple[int, int, int] | None = None,
-    device: torch.device | str | None = None,
+    grid: tuple[int, int, int], head_width: int, *, first_frame: int = 0,
+    pairs: tuple[int, int, int] | None = None, device: torch.device | str | None = None,
 ) -> Tensor:
     """Factors exp(i · position · ω) for all tokens of `grid` (T, H, W): (T, S, 1, pairs) complex128.
 
@@ -48,7 +48,8 @@ def rotary_turns(
     bands = band_pairs(head_width)
     axes = []
     for axis, (size, band) in enumerate(zip(grid, bands)):
-        exponent = torch.arange(band if pairs is None else pairs[axis], dtype=torch.float64, device=device) / band
+        count = band if pairs is None else pairs[axis]
+        exponent = torch.arange(count, dtype=torch.float64, device=device) / band
         position = torch.arange(size, dtype=torch.float64, device=device) + (0 if axis else first_frame)
         angle = torch.outer(position, THETA ** -exponent)
         shape = [1, 1, 1, angle.shape[1]]

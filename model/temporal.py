@@ -17,8 +17,8 @@ REACH = TAPS - 1
 
 
 class ShortConv(nn.Module):
-    """Depthwise, at each site: four taps backwards in time over all frames and the same four forwards inside the
-    chunk, the centre counted once."""
+    """Depthwise, at each site: four taps backwards in time over all frames and the same four forwards inside
+    the chunk, the centre counted once."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

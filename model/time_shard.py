@@ -76,6 +76,12 @@ class ShardedMask(Mask):
 
     shard: TimeShard = field(kw_only=True)
 
+    def check(self, frames: int) -> None:
+        Mask(self.chunk_starts).check(self.shard.bounds[-1])
+
+    def check(self, frames: int) -> None:
+        super().check(self.shard.bounds[-1])
+
     def bounds(self, frames: int) -> list[tuple[int, int]]:
         raise ValueError("a ShardedMask reached a layer that knows nothing of other processes; "
                          "parallel.share_time(model) prepares a network for it")

@@ -28,10 +28,12 @@ def check(fixture: Fixture) -> list[Comparison]:
         return network.final_layer(x.unflatten(1, (frames.shape[1], -1)), frames).flatten(1, 2)
 
     values = {
-        "t_embedding": level, "t_block": network.t_block(level), "text_tokens": text, "text_tokens_small": small,
+        "t_embedding": level, "t_block": network.t_block(level),
+        "text_tokens": text, "text_tokens_small": small,
         "null_text_tokens": network.text(network.y_embedder.y_embedding[None]),
         "cross_attention": cross(x, text, mask), "cross_attention_unmasked": cross(x, text, None),
         "cross_attention_small": cross(x * 0.01, text * 0.01, mask),
         "final_layer": final(x), "final_layer_small": final(x * 0.001),
     }
-    return [Comparison(f"out.{key}", value, fixture[f"out.{key}"], _TOLERANCE) for key, value in values.items()]
+    return [Comparison(f"out.{key}", value, fixture[f"out.{key}"], _TOLERANCE)
+            for key, value in values.items()]

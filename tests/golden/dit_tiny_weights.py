@@ -1,5 +1,8 @@
 """The tiny network's weights, used by other files: every name and shape is taken, none is left over."""
 
+from dataclasses import replace
+from typing import Any
+
 import torch
 
 from model.config import DiTConfig
@@ -25,8 +28,8 @@ def config_of(fixture: Fixture) -> DiTConfig:
     return config
 
 
-def load_network(fixture: Fixture, dtype: torch.dtype = torch.float32) -> SanaWM:
-    """The network of a weights file, without gradients."""
-    network = SanaWM(config_of(fixture))
+def load_network(fixture: Fixture, dtype: torch.dtype = torch.float32, **options: Any) -> SanaWM:
+    """The network of a weights file, without gradients. `options` change its configuration."""
+    network = SanaWM(replace(config_of(fixture), **options))
     network.load_state_dict(fixture.tensors, strict=True)
     return network.to(dtype).requires_grad_(False)

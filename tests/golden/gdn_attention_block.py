@@ -25,7 +25,8 @@ def check(fixture: Fixture) -> list[Comparison]:
     values = {"out.y": watched.run(), "out.y_chunk_causal": watched.run(chunks=True),
               "out.y_small": watched.run(divide_by=100)}
     values |= watched.on_the_way()
-    return [Comparison(key, value, fixture[key], TOLERANCE) for key, value in values.items() if key in fixture]
+    return [Comparison(key, value, fixture[key], TOLERANCE)
+            for key, value in values.items() if key in fixture]
 
 
 class Watched:
@@ -39,7 +40,8 @@ class Watched:
         self.attention = Attention(config, softmax=int(about["block_index"]) in config.softmax_blocks)
         report = self.attention.load_state_dict(fixture.under("w."), strict=False)
         absent = [name for name in report.missing_keys if camera or "_cam" not in name]
-        assert not report.unexpected_keys and not absent, f"no place for {report.unexpected_keys}; no {absent}"
+        assert not report.unexpected_keys, f"no place for {report.unexpected_keys}"
+        assert not absent, f"the file has no {absent}"
         self.attention.to(dtype).requires_grad_(False)
         self.x = fixture["in.x"].to(dtype).unflatten(1, (about["grid"][0], -1))
 

@@ -1,6 +1,7 @@
-"""The network chunk by chunk with a cache: all history, a window with and without sink, and the cache itself."""
+"""The network chunk by chunk with a cache: all history, windows with and without sink, the cache itself."""
 
 import re
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -38,7 +39,7 @@ def run(network: SanaWM, fixture: Fixture, bounds: list[int], mask: Mask) -> tup
     """Velocity of all chunks in turn, and the state they leave."""
     cache = network.new_cache(fixture["in.latents"].shape[0])
     chunks = [_call(network, fixture, start, end, mask=mask, cache=cache, write=True)
-              for start, end in zip(bounds, bounds[1:])]
+              for start, end in pairwise(bounds)]
     return torch.cat(chunks, 2), cache
 
 

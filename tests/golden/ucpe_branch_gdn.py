@@ -1,7 +1,7 @@
-"""Attention of one block with its camera branch: ray frames, discount, contribution, output, and the clamp."""
+"""Attention of one block with its camera: ray frames, discount, contribution, output, and the clamp."""
 
-from tests.golden.gdn_attention_block import Watched
 from tests.golden.fixture import Comparison, Fixture
+from tests.golden.gdn_attention_block import Watched
 
 TOLERANCE = 2e-5
 
