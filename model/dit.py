@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from model.attention import Attention
 from model.cache import LayerState, ModelState
-from model.checks import check_inputs
 from model.conditioning import CaptionEmbed, TimeEmbed
 from model.config import DiTConfig
 from model.cross_attention import MASKED, CrossAttention
@@ -115,8 +114,6 @@ class SanaWM(nn.Module):
         """
         check_inputs(self.config, latents, timesteps, caption, caption_mask, camera_conditions, plucker, mask,
                      frame_valid, cache, write)
-        check_inputs(self.config, latents, timesteps, caption, caption_mask, camera_conditions, plucker, mask,
-                     frame_valid)
         batch, _, frames, height, width = latents.shape
         dtype = self.x_embedder.proj.weight.dtype
         positions = self.positions((frames, height, width), camera_conditions, mask, frame_valid,

@@ -55,7 +55,7 @@ def start_from_base(network: nn.Module, base: Mapping[str, Tensor], anew: Sequen
 
     anew: patterns ("x_embedder.*") of tensors to initialise although the base has them, as when its latent
     space was another.
-    Raises ValueError listing every tensor of another shape, and where base and network have no name in common.
+    Raises ValueError listing every tensor of another shape, and where the two have no name in common.
     """
     tensors = dict(network.state_dict(keep_vars=True))
     shared = [name for name in tensors if name in base and not any(fnmatchcase(name, p) for p in anew)]

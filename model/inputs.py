@@ -17,7 +17,10 @@ def check_inputs(
     camera_conditions: Tensor | None, plucker: Tensor | None, mask: Mask, frame_valid: Tensor | None,
     cache: ModelState | None, write: bool,
 ) -> None:
-    """Raises ValueError naming the argument, what was found and what is wanted. Arguments as of `SanaWM`."""
+    """Raises ValueError naming the argument, what was found and what is wanted. Arguments as of `SanaWM`.
+
+    Raw video is checked where it enters, by `Codec.check_video`.
+    """
     if latents.ndim != 5 or latents.shape[1] != config.latent_channels or 0 in latents.shape:
         raise ValueError(f"latents: shape {tuple(latents.shape)}, expected (batch, {config.latent_channels}, "
                          "frames, height, width), none of them zero")
@@ -25,6 +28,9 @@ def check_inputs(
     if tuple(timesteps.shape) not in ((batch,), (batch, frames)):
         raise ValueError(f"timesteps: shape {tuple(timesteps.shape)}, expected ({batch},), or "
                          f"({batch}, {frames}): one for each latent frame")
+    if _may_read(timesteps) and not bool(((timesteps >= 0) & (timesteps <= 1000)).all()):
+        raise ValueError(f"timesteps: from {float(timesteps.min())} to {float(timesteps.max())}, expected 0 to "
+                         "1000; model.flow.timesteps makes them of noise levels")
     _check_caption(config, batch, caption, caption_mask)
     if camera_conditions is not None:
         _check_camera(camera_conditions, batch, frames)
@@ -39,7 +45,8 @@ def check_inputs(
 
 
 def _check_caption(config: DiTConfig, batch: int, caption: Tensor, caption_mask: Tensor | None) -> None:
-    if caption.ndim != 3 or caption.shape[0] != batch or caption.shape[2] != config.caption_channels:
+    tokens = caption.shape[1] if caption.ndim == 3 else 0
+    if not tokens or caption.shape != (batch, tokens, config.caption_channels):
         raise ValueError(f"caption: shape {tuple(caption.shape)}, expected ({batch}, tokens, "
                          f"{config.caption_channels}): states of the text encoder the network was built for")
     _check_shape("caption_mask", caption_mask, tuple(caption.shape[:2]), "one for each token of the caption")
@@ -51,7 +58,7 @@ def _check_camera(conditions: Tensor, batch: int, frames: int) -> None:
                          f"{POSE + INTRINSICS}: the pose row by row, then fx, fy, cx, cy in latent cells")
     _check_shape("camera_conditions", conditions, (batch, frames, POSE + INTRINSICS),
                  "a pose and intrinsics for each latent frame; dataset.rays.model_camera makes them")
-    if torch.compiler.is_compiling():       # values are data, which a graph cannot branch on
+    if not _may_read(conditions):
         return
     for name, values, good in (("values", conditions, conditions.isfinite()),
                                ("fx, fy", conditions[..., POSE : POSE + 2],
@@ -89,3 +96,8 @@ def _check_cache(
 def _check_shape(name: str, tensor: Tensor | None, wanted: tuple[int, ...], meaning: str) -> None:
     if tensor is not None and tuple(tensor.shape) != wanted:
         raise ValueError(f"{name}: shape {tuple(tensor.shape)}, expected {wanted}: {meaning}")
+
+
+def _may_read(values: Tensor) -> bool:
+    """Whether looking at values neither waits for a device nor breaks a graph that is being made."""
+    return values.device.type == "cpu" and not torch.compiler.is_compiling()
