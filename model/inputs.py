@@ -29,8 +29,8 @@ def check_inputs(
         raise ValueError(f"timesteps: shape {tuple(timesteps.shape)}, expected ({batch},), or "
                          f"({batch}, {frames}): one for each latent frame")
     if _may_read(timesteps) and not bool(((timesteps >= 0) & (timesteps <= 1000)).all()):
-        raise ValueError(f"timesteps: from {float(timesteps.min())} to {float(timesteps.max())}, expected 0 to "
-                         "1000; model.flow.timesteps makes them of noise levels")
+        raise ValueError(f"timesteps: from {float(timesteps.min())} to {float(timesteps.max())}, expected 0 "
+                         "to 1000; model.flow.timesteps makes them of noise levels")
     _check_caption(config, batch, caption, caption_mask)
     if camera_conditions is not None:
         _check_camera(camera_conditions, batch, frames)
