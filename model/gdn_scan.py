@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from itertools import zip_longest
 from types import ModuleType
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -61,28 +61,28 @@ class Frames(NamedTuple):
 
 
 class States(NamedTuple):
-    """What a memory holds at each frame, (T, B*h, D, Dv)."""
+    """What a memory holds at each frame."""
 
-    earlier: Tensor  # forward state before frame t
-    later: Tensor  # reverse state of the frames after t, to the end of its chunk
+    entering: Tensor  # (2, T, B*h, D, Dv): from the frames before t; from those after it to the chunk's end
     end: Tensor  # (B*h, D, Dv): forward state after the last frame
 
     def seen(self) -> Tensor:
-        """What the queries of frame t read: itself and earlier frames, and later ones."""
-        seen = self.later.clone()
-        seen[:-1] += self.earlier[1:]
+        """What the queries of frame t read, (T, B*h, D, Dv): itself and earlier frames, and later ones."""
+        earlier, later = self.entering
+        seen = later.clone()
+        seen[:-1] += earlier[1:]
         seen[-1] += self.end
         return seen
 
 
 def attend(
-    x: Tokens, time: Time, starts: Sequence[Tensor], steps: ModuleType
+    x: Any, time: Time, starts: Sequence[Tensor], steps: ModuleType
 ) -> tuple[Tensor, list[Tensor]]:
     """Output (B, T, S, h, D) and the last forward state (B*h, D, Dv) of each memory.
 
     starts: the forward states before frame 0, or nothing for zero.
     """
-    seen, ends = [], []
+    x, seen, ends = steps.open_tokens(x), [], []
     for (keep, write), start in zip_longest(steps.sum_tokens(x), starts):
         states = remember(make_frames(keep, time), write, start, time, steps)
         seen.append(states.seen())
@@ -99,11 +99,11 @@ class Gradients(NamedTuple):
 
 
 def attend_backward(
-    x: Tokens, time: Time, starts: Sequence[Tensor], steps: ModuleType, grad_out: Tensor,
+    x: Any, time: Time, starts: Sequence[Tensor], steps: ModuleType, grad_out: Tensor,
     grad_ends: Sequence[Tensor],
 ) -> Gradients:
     """Gradients of `attend`."""
-    memories = []
+    x, memories = steps.open_tokens(x), []
     for (keep, write), start in zip_longest(steps.sum_tokens(x), starts):
         frames = make_frames(keep, time)
         memories.append((frames, remember(frames, write, start, time, steps)))
@@ -134,12 +134,12 @@ def make_frames(keep: Tensor, time: Time) -> Frames:
 
 
 def remember(frames: Frames, write: Tensor, start: Tensor | None, time: Time, steps: ModuleType) -> States:
-    """Pass the states through the frames from both sides."""
-    nothing = torch.zeros_like(write[0])
-    start = nothing if start is None else start.to(write.dtype)
-    later, _ = sweep(frames, write, nothing, time, steps, reverse=True, reset=True)
-    earlier, end = sweep(frames, write, start, time, steps)
-    return States(earlier, later, end)
+    """Pass a state through the frames from each side."""
+    starts = write.new_zeros(2, *write.shape[1:])
+    if start is not None:
+        starts[0] = start
+    entering, leaving = sweep(frames, write, starts, time, steps)
+    return States(entering, leaving[0])
 
 
 def forget(
@@ -149,32 +149,32 @@ def forget(
 
     The gradient of a scan is a scan the other way with the same transitions.
     """
-    from_earlier, _ = sweep(frames, grad_seen, torch.zeros_like(grad_end), time, steps, reset=True)
-    from_later, grad_start = sweep(frames, grad_seen, grad_end.to(grad_seen.dtype), time, steps, reverse=True,
-                                   write_first=True)
-    from_later += grad_seen
-    grad_pass = (from_later @ states.earlier.mT).add_(from_earlier @ states.later.mT)
+    starts = torch.stack([torch.zeros_like(grad_end), grad_end]).to(grad_seen.dtype)
+    (from_reverse, from_forward), leaving = sweep(frames, grad_seen, starts, time, steps, adjoint=True)
+    from_forward += grad_seen
+    earlier, later = states.entering
+    grad_pass = (from_forward @ earlier.mT).add_(from_reverse @ later.mT)
     grad_decay = (grad_pass * frames.keep).sum((-2, -1))
     grad_pass *= -frames.decay
-    return grad_pass + grad_pass.mT, from_later.add_(from_earlier), grad_decay, grad_start
+    return grad_pass + grad_pass.mT, from_forward.add_(from_reverse), grad_decay, leaving[1]
 
 
 def sweep(
-    frames: Frames, write: Tensor, start: Tensor, time: Time, steps: ModuleType, *,
-    reverse: bool = False, reset: bool = False, write_first: bool = False,
+    frames: Frames, write: Tensor, starts: Tensor, time: Time, steps: ModuleType, *, adjoint: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """The states that enter each frame when one passes through them all, and the one that leaves in the end.
+    """States that enter each frame (2, T, B*h, D, Dv), forwards and in reverse, and those that leave last.
 
-    A frame makes decay (keep @ x) + write of x, or decay (keep @ (x + write)) if it is to write first.
-    reset: nothing passes from one chunk to another. The result is the same whoever holds the other frames.
+    starts (2, B*h, D, Dv) enter first. A frame makes decay (keep @ x) + write of x. Reverse states stop at
+    chunks. Going back over such a scan (adjoint), forward states do, and for reverse ones a frame writes
+    first: decay (keep @ (x + write)). The result is the same whoever holds the other frames.
     """
-    resets = [t for t in time.chunk_starts if 0 <= t < len(write)] if reset else []
-    options = {"resets": resets, "reverse": reverse, "write_first": write_first}
-    entering, leaving = steps.pass_through(frames.keep, frames.decay, write, start, **options)
+    resets = [t for t in time.chunk_starts if 0 <= t < len(write)]
+    entering, leaving = steps.pass_through(frames.keep, frames.decay, write, starts, resets, adjoint)
     if time.link is None or frames.through is None:
         return entering, leaving
     # keep is symmetric, so the frames in descending order are the transpose of those in ascending order.
-    through = frames.through.mT if reverse else frames.through
-    through = torch.zeros_like(through) if resets else through
-    start = start + time.link.carry(through, leaving, reverse)
-    return steps.pass_through(frames.keep, frames.decay, write, start, **options)
+    through = torch.stack([frames.through, frames.through.mT])
+    if resets:
+        through[0 if adjoint else 1] = 0
+    more = [time.link.carry(through[way], leaving[way], bool(way)) for way in (0, 1)]
+    return steps.pass_through(frames.keep, frames.decay, write, starts + torch.stack(more), resets, adjoint)

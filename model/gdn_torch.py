@@ -16,6 +16,11 @@ from model.gdn_scan import EPS, Tokens
 _ELEMENTS = 1 << 18  # of one token tensor copied at a time
 
 
+def open_tokens(x: Tokens) -> Tokens:
+    """Tokens as the steps take them."""
+    return x
+
+
 def sum_tokens(x: Tokens) -> list[tuple[Tensor, Tensor]]:
     """For each memory what a frame keeps, I - K^T L K (T, B*h, D, D), and writes, K^T L V (T, B*h, D, Dv)."""
     batch, number, _, heads, width = x.k.shape
@@ -52,22 +57,24 @@ def sum_tokens_backward(
 
 
 def pass_through(
-    keep: Tensor, decay: Tensor, write: Tensor, state: Tensor, *, resets: Sequence[int], reverse: bool,
-    write_first: bool,
+    keep: Tensor, decay: Tensor, write: Tensor, starts: Tensor, resets: Sequence[int], adjoint: bool
 ) -> tuple[Tensor, Tensor]:
-    """States (T, B*h, D, Dv) before each frame, forwards or in reverse, and the one after the last."""
-    entering, nothing = torch.empty_like(write), torch.zeros_like(state)
-    for t in reversed(range(len(write))) if reverse else range(len(write)):
-        if t in resets and not reverse:
-            state = nothing
-        entering[t] = state
-        if write_first:
+    """`gdn_scan.sweep` over the frames at hand."""
+    entering, leaving = write.new_empty(2, *write.shape), torch.empty_like(starts)
+    nothing = torch.zeros_like(starts[0])
+    state = starts[0]
+    for t in range(len(write)):
+        entering[0, t] = state = nothing if adjoint and t in resets else state
+        state = torch.baddbmm(write[t], keep[t], decay[t] * state)
+    leaving[0], state = state, starts[1]
+    for t in reversed(range(len(write))):
+        entering[1, t] = state
+        if adjoint:
             state = keep[t] @ (decay[t] * (state + write[t]))
         else:
-            state = torch.baddbmm(write[t], keep[t], decay[t] * state)
-        if t in resets and reverse:
-            state = nothing
-    return entering, state
+            state = nothing if t in resets else torch.baddbmm(write[t], keep[t], decay[t] * state)
+    leaving[1] = state
+    return entering, leaving
 
 
 def read_out(x: Tokens, seen: Sequence[Tensor]) -> Tensor:

@@ -33,7 +33,8 @@ def check(fixture: Fixture) -> list[Comparison]:
         for name, records in table.scans.items():
             for part, what in zip(("transition", "local_state", "start_state"), zip(*records, strict=True)):
                 key = f"{case}out.{name}_{part}"
-                found[key] = torch.stack(what)
+                stacked = torch.stack(what)
+                found[key] = stacked.view(fixture[key].shape) if key in fixture else stacked
         comparisons += [Comparison(key, value, fixture[key], TOLERANCE) for key, value in found.items()
                         if key in fixture]
     return comparisons

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from model import gdn, gdn_torch
+from model import gdn_operator, gdn_torch
 from model.gdn import GDNState, frame_gdn
 
 
@@ -259,8 +259,8 @@ def test_the_compiler_sees_one_operator_and_no_break():
 def test_the_operator_keeps_the_promises_the_compiler_relies_on():
     x = Inputs(*(t.requires_grad_() for t in inputs(dtype=torch.float32)))
     tokens, starts = [*x[:4], x.q_plain, x.k_plain], [torch.rand(6, 4, 4), torch.rand(6, 4, 1)]
-    torch.library.opcheck(gdn._attend, (tokens, x.decay, starts, [0, 2], "torch"))
-    torch.library.opcheck(gdn._attend, (tokens[:4], x.decay, [], [0], "torch"))
+    torch.library.opcheck(gdn_operator._attend, (tokens, [], [1.0], x.decay, starts, [0, 2], "torch"))
+    torch.library.opcheck(gdn_operator._attend, (tokens[:4], [], [1.0], x.decay, [], [0], "torch"))
 
 
 def test_what_does_not_fit_is_named_with_what_was_found():
@@ -271,7 +271,7 @@ def test_what_does_not_fit_is_named_with_what_was_found():
         scan(x._replace(decay=x.decay[:, 1:]))
     with pytest.raises(ValueError, match="q_plain is missing"):
         frame_gdn(*x[:5], k_plain=x.k_plain)
-    with pytest.raises(ValueError, match="without normaliser does not go on with k_plain"):
+    with pytest.raises(ValueError, match="without normaliser does not go on with plain keys"):
         scan(x, state=scan_numerator(x)[1])
     with pytest.raises(ValueError, match="'fast'; allowed are"):
         scan(x, kernel="fast")
