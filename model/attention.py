@@ -171,7 +171,7 @@ def softmax_attention(q: Tensor, k: Tensor, v: Tensor, mask: Mask, valid: Tensor
     past = k.shape[1] - frames
     seen = None
     if valid is not None:
-        seen = F.pad(valid[..., 0, 0].bool(), (past, 0), value=True)
+        seen = F.pad(valid[..., 0, 0].bool(), (k.shape[1] - valid.shape[1], 0), value=True)
         seen = seen.repeat_interleave(tokens, 1)[:, None, None]
     out = []
     for start, end in mask.bounds(frames):

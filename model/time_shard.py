@@ -77,9 +77,6 @@ class ShardedMask(Mask):
     shard: TimeShard = field(kw_only=True)
 
     def check(self, frames: int) -> None:
-        Mask(self.chunk_starts).check(self.shard.bounds[-1])
-
-    def check(self, frames: int) -> None:
         super().check(self.shard.bounds[-1])
 
     def bounds(self, frames: int) -> list[tuple[int, int]]:

@@ -1,0 +1,147 @@
+"""The network over several processes is the network, gradients too; also sharded, recomputed, compiled."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.device_mesh import init_device_mesh
+
+from model.config import DiTConfig
+from model.dit import SanaWM
+from model.mask import Mask
+from model.parallel import ContextParallel, compile_blocks, recompute_blocks, shard_parameters, share_time
+from model.time_shard import TimeShard, split_frames
+from tests.model.ranks import run_ranks
+
+FRAMES = 7  # over 2 and over 4 processes: stretches of different lengths
+CASES = {
+    "whole clip": {"mask": Mask()},
+    "chunks": {"mask": Mask((0, 3, 4))},
+    "padding": {"mask": Mask((0, 5)), "frame_valid": torch.tensor([[1.0] * 7, [1.0] * 5 + [0.0] * 2])},
+    "no camera": {"mask": Mask(), "camera": False},
+}
+
+
+def network(seed: int = 0) -> SanaWM:
+    """Tiny, in float64, with no layer silent."""
+    torch.manual_seed(seed)
+    model = SanaWM(DiTConfig.tiny()).double()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return model
+
+
+def inputs(camera: bool = True) -> dict[str, Tensor]:
+    config, draw = DiTConfig.tiny(), torch.Generator().manual_seed(1)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=draw, dtype=torch.float64)
+
+    found = {"latents": normal(2, config.latent_channels, FRAMES, 2, 3),
+             "timesteps": 1000 * torch.rand(2, FRAMES, generator=draw, dtype=torch.float64),
+             "caption": normal(2, 5, config.caption_channels),
+             "caption_mask": torch.tensor([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]])}
+    if camera:
+        pose = torch.eye(4, dtype=torch.float64).flatten().repeat(2, FRAMES, 1)
+        pose[..., [3, 7, 11]] = 0.3 * torch.arange(FRAMES)[None, :, None] * normal(2, 1, 3)
+        lens = torch.tensor([2.0, 2.0, 1.5, 1.0], dtype=torch.float64).expand(2, FRAMES, 4)
+        found |= {"camera_conditions": torch.cat([pose, lens], -1),
+                  "plucker": normal(2, config.plucker_channels, FRAMES, 2, 3)}
+    return found
+
+
+def velocity_and_gradients(model: SanaWM, call, case: dict) -> list[Tensor]:
+    given = inputs(case.get("camera", True))
+    velocity = call(**given, **{name: value for name, value in case.items() if name != "camera"})
+    weights = torch.linspace(-1, 1, velocity.numel(), dtype=velocity.dtype).view(velocity.shape)
+    model.zero_grad()
+    (velocity * weights).sum().backward()
+    return [velocity.detach(), *(torch.zeros_like(p) if p.grad is None else p.grad.clone()
+                                 for p in model.parameters())]
+
+
+def work_of_a_rank(group) -> dict[str, list[Tensor]]:
+    model = network()
+    call = ContextParallel(model, group)
+    found = {}
+    for name, case in CASES.items():
+        velocity, *gradients = velocity_and_gradients(model, call, case)
+        for gradient in gradients:
+            dist.all_reduce(gradient)
+        found[name] = [velocity, *(gradient / group.size() for gradient in gradients)]
+    if group.size() == 2:
+        found["sharded and recomputed"] = sharded_and_recomputed(group)
+    return found
+
+
+def sharded_and_recomputed(group) -> list[Tensor]:
+    model = network()
+    recompute_blocks(model)
+    mesh = init_device_mesh("cpu", (group.size(),))
+    shard_parameters(model, mesh, compute=torch.float64, reduce=torch.float64)
+    velocity, *gradients = velocity_and_gradients(model, ContextParallel(model, group), CASES["chunks"])
+    return [velocity, *(gradient.full_tensor() if hasattr(gradient, "full_tensor") else gradient
+                        for gradient in gradients)]
+
+
+@pytest.fixture(scope="module", params=[2, pytest.param(4, marks=pytest.mark.slow)])
+def found(request, tmp_path_factory) -> list[dict[str, list[Tensor]]]:
+    return run_ranks(work_of_a_rank, request.param, tmp_path_factory.mktemp("ranks"))
+
+
+@pytest.fixture(scope="module")
+def expected() -> dict[str, list[Tensor]]:
+    model = network()
+    return {name: velocity_and_gradients(model, model, case) for name, case in CASES.items()}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_network_over_processes_is_the_network_with_its_gradients(found, expected, name):
+    for rank in found:
+        for part, whole in zip(rank[name], expected[name], strict=True):
+            torch.testing.assert_close(part, whole, rtol=1e-10, atol=1e-10)
+
+
+def test_sharding_parameters_and_recomputing_blocks_change_nothing(found, expected):
+    for rank in found:
+        for part, whole in zip(rank.get("sharded and recomputed", expected["chunks"]), expected["chunks"],
+                               strict=True):
+            torch.testing.assert_close(part, whole, rtol=1e-10, atol=1e-10)
+
+
+def test_a_prepared_network_still_runs_whole_clips_and_streams():
+    model, prepared, given = network(), network(), inputs()
+    share_time(prepared)
+    share_time(prepared)
+    mask = Mask((0, 3))
+    assert torch.equal(model(**given, mask=mask), prepared(**given, mask=mask))
+    first = {name: x[:, :, :3] if x.ndim == 5 else x if "caption" in name else x[:, :3]
+             for name, x in given.items()}
+    caches = [model.new_cache(2), prepared.new_cache(2)]
+    assert torch.equal(*(m(**first, cache=cache, write=True) for m, cache in zip((model, prepared), caches)))
+
+
+def test_recomputing_and_compiling_blocks_change_nothing():
+    model, given = network(), CASES["chunks"]
+    expected = velocity_and_gradients(model, model, given)
+    recompute_blocks(model, every=2)
+    compile_blocks(model, backend="aot_eager", fullgraph=True)
+    for found, wanted in zip(velocity_and_gradients(model, model, given), expected, strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-10)
+
+
+def test_a_network_that_was_not_prepared_refuses_a_stretch_of_a_clip():
+    class Group:
+        def size(self) -> int:
+            return 2
+
+        def rank(self) -> int:
+            return 1
+
+    shard, given = TimeShard(Group(), split_frames(FRAMES, 2)), inputs(camera=False)
+    with pytest.raises(ValueError, match=r"share_time\(model\) prepares"):
+        network()(shard.take(given["latents"], 2), shard.take(given["timesteps"]), given["caption"],
+                  mask=shard.mask(Mask()))
