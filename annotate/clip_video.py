@@ -90,11 +90,6 @@ class ClipVideo:
         for picture in self._walk():
             yield plane_view(picture, 0), plane_view(picture, 1), plane_view(picture, 2)
 
-    def iter_luma(self) -> Iterator[np.ndarray]:
-        """Every frame's luma (H, W) uint8 as stored, 16..235; valid until the next frame is asked for."""
-        for picture in self._walk():
-            yield plane_view(picture, 0)
-
     def _open(self) -> tuple[Any, Any]:
         container = av.open(io.BytesIO(self._mp4))
         stream = container.streams.video[0]

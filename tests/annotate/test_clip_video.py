@@ -73,7 +73,7 @@ def test_a_clip_with_fewer_frames_than_its_header_states_is_an_error(clip):
 def test_greys_are_never_enlarged(clip):
     video = ClipVideo(clip)
     assert video.gray(1000).shape == (57, 72, 128)
-    luma = next(video.iter_luma())
+    luma = next(video.iter_yuv())[0]
     inner = (luma > 20) & (luma < 230)
     assert np.abs(video.gray(128)[0][inner] - (luma[inner].astype(float) - 16) * 255 / 219).max() <= 0.5
 

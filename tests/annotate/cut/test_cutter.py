@@ -189,7 +189,7 @@ def test_every_difficult_file_ends_in_rows(shared_data):
             last = (videos[0].source_frames - 1) / clips[0].record.source_fps
             assert max(c.record.end_s for c in clips) <= last + 1 / clips[0].record.source_fps
         for clip in clips:
-            assert len(list(ClipVideo(clip.files["mp4"]).iter_luma())) == 9
+            assert len(list(ClipVideo(clip.files["mp4"]).iter_yuv())) == 9
 
 
 def test_an_unreadable_address_is_a_row():

@@ -59,7 +59,7 @@ def test_vmaf_motion_equals_ffmpegs_filter_on_noise_and_texture(size: tuple[int,
 @pytest.mark.shared
 def test_vmaf_motion_equals_ffmpegs_filter_on_real_video(shared_data: Path) -> None:
     video = ClipVideo((shared_data / "videos" / "bedroom_children.mp4").read_bytes())
-    check_motion([luma.copy() for luma, _ in zip(video.iter_luma(), range(50))])
+    check_motion([luma.copy() for (luma, _, _), _ in zip(video.iter_yuv(), range(50))])
 
 
 @pytest.mark.parametrize("shift", [(0, 3), (0, 12), (7, 0), (5, -9)])
