@@ -99,10 +99,10 @@ def _keep_inputs(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
 
 
 def _gradients(ctx: Any, grads: list[Tensor]) -> tuple[Any, ...]:
-    count, tables = ctx.counts
-    tokens, decay, starts = _split(ctx.saved_tensors[tables:], count)
-    found = _attend_backward(tokens, list(ctx.saved_tensors[:tables]), ctx.numbers, decay, starts,
-                             ctx.chunk_starts, ctx.kernel, grads)
+    (count, tables), saved = ctx.counts, list(ctx.saved_tensors)
+    tokens, decay, starts = _split(saved[tables:], count)
+    found = _attend_backward(tokens, saved[:tables], ctx.numbers, decay, starts, ctx.chunk_starts, ctx.kernel,
+                             grads)
     by_tokens, by_decay, by_starts = _split(found, count)
     return by_tokens, [None] * tables, None, by_decay, by_starts, None, None
 

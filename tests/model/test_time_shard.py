@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from model.gdn import frame_gdn
@@ -42,7 +43,13 @@ def neighbours(x: Tensor, shard: TimeShard) -> list[Tensor]:
     return [shard.before(x, 3), shard.after(x, 3), shard.gather(x)]
 
 
-def work_of_a_rank(group) -> dict[str, list[Tensor]]:
+def work_of_a_rank(world) -> dict[int, dict[str, list[Tensor]]]:
+    """Of four processes: in one group of all, and in two groups of two."""
+    pair, _ = dist.new_subgroups(2)
+    return {group.size(): in_a_group(group) for group in (world, pair)}
+
+
+def in_a_group(group) -> dict[str, list[Tensor]]:
     shard = TimeShard(group, BOUNDS[group.size()])
     inputs = [shard.take(x) for x in scan_inputs()]
     found = {}
@@ -60,11 +67,18 @@ def work_of_a_rank(group) -> dict[str, list[Tensor]]:
     return found
 
 
-@pytest.fixture(scope="module", params=[2, pytest.param(4, marks=pytest.mark.slow)])
-def found(request, tmp_path_factory) -> list[dict[str, list[Tensor]]]:
-    return run_ranks(work_of_a_rank, request.param, tmp_path_factory.mktemp("ranks"))
+@pytest.fixture(scope="module")
+def all_found(tmp_path_factory) -> list[dict[int, dict[str, list[Tensor]]]]:
+    return run_ranks(work_of_a_rank, 4, tmp_path_factory.mktemp("ranks"))
 
 
+@pytest.fixture(params=[2, 4])
+def found(request, all_found) -> list[dict[str, list[Tensor]]]:
+    """What each rank of a group of so many found."""
+    return [rank[request.param] for rank in all_found[: request.param]]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("normalised", [True, False])
 @pytest.mark.parametrize("name", MASKS)
 def test_a_scan_over_processes_is_one_scan_with_its_gradients(found, name, normalised):
@@ -73,6 +87,7 @@ def test_a_scan_over_processes_is_one_scan_with_its_gradients(found, name, norma
         torch.testing.assert_close(torch.cat(parts, 1), whole, rtol=0, atol=1e-10)
 
 
+@pytest.mark.slow
 def test_neighbouring_frames_are_those_of_the_clip_with_their_gradients(found):
     x, bounds = scan_inputs()[0].requires_grad_(), BOUNDS[len(found)]
     padded = torch.cat([torch.zeros_like(x[:, :3]), x], 1)
