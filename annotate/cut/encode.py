@@ -77,3 +77,7 @@ class ClipWriter:
             self._container.mux(packet)
         self._container.close()
         return self._buffer.getvalue()
+
+    def discard(self) -> None:
+        """Give up the clip. Without it, an unfinished encoder stays until the next collection."""
+        self._container.close()

@@ -16,7 +16,7 @@ from annotate.cut.encode import ClipWriter
 from annotate.cut.framing import Framing
 from annotate.cut.piece import Rules, Show, Span, Stand, Window
 from annotate.cut.plan import Planner
-from annotate.decode import VideoReader, bgr
+from annotate.decode import SourceFrame, VideoReader, bgr
 from annotate.shots.detector import ShotConfig, ShotDetector
 
 
@@ -45,6 +45,8 @@ class Walk:
         self._start_s = Fraction(start_s) if start_s is not None else None
         self._end_s = Fraction(end_s) if end_s is not None else None
         self._frames = rules.frames
+        height, width = reader.info.size
+        self._small = max(1, round(width * min(1.0, shots.long_side / max(height, width))))
         self._detector = ShotDetector(shots)
         self._planner = Planner(rules)
         self._pictures = _Pictures(reader, framing)
@@ -55,25 +57,30 @@ class Walk:
 
         Windows count frames of the video.
         """
-        height, width = self.reader.info.size
-        long_side = self._detector.config.long_side
-        small = max(1, round(width * min(1.0, long_side / max(height, width))))
-        for frame in self.reader:
-            if self._start_s is not None and frame.time_s < self._start_s:
-                self.first = frame.index + 1
-                continue
-            if self._end_s is not None and frame.time_s >= self._end_s:
-                break
-            if self.begin_s is None:
-                self.begin_s = frame.time_s
-            self._detector.push(float(frame.time_s), bgr(frame.picture, self.reader.info, small))
-            self._planner.see(frame.time_s)
-            self._pictures.add(frame.picture)
+        try:
+            for frame in self.reader:
+                if self._start_s is not None and frame.time_s < self._start_s:
+                    self.first = frame.index + 1
+                    continue
+                if self._end_s is not None and frame.time_s >= self._end_s:
+                    break
+                self._take(frame)
+                yield from self._follow(is_done)
+                self._pictures.forget(self._detector.settled)
+            self._detector.finish()
             yield from self._follow(is_done)
-            self._pictures.forget(self._detector.settled)
-        self._detector.finish()
-        yield from self._follow(is_done)
+        finally:
+            for made in self._open.values():
+                if isinstance(made, ClipWriter):
+                    made.discard()
         self.spans = self._planner.finish()
+
+    def _take(self, frame: SourceFrame) -> None:
+        if self.begin_s is None:
+            self.begin_s = frame.time_s
+        self._detector.push(float(frame.time_s), bgr(frame.picture, self.reader.info, self._small))
+        self._planner.see(frame.time_s)
+        self._pictures.add(frame.picture)
 
     def _follow(self, is_done: Callable[[Window], bool]) -> Iterator[tuple[Window, bytes]]:
         detector = self._detector
@@ -88,6 +95,8 @@ class Walk:
                 if isinstance(step, Stand) and isinstance(made, bytes):
                     window.frames = [self.first + frame for frame in window.frames]
                     yield window, made
+                elif isinstance(made, ClipWriter):
+                    made.discard()
 
     def _writer(self) -> ClipWriter:
         return ClipWriter(self._framing.size, self._encoding.fps, self._encoding.crf, self._encoding.preset)

@@ -1,4 +1,7 @@
+import gc
 import io
+import resource
+from pathlib import Path
 
 import av
 import numpy as np
@@ -84,3 +87,21 @@ def test_a_frame_of_another_size_is_refused():
     with pytest.raises(ValueError, match="frame 1 is 160x92, the clip is 160x90"):
         writer.add(ramp(1, (92, 160)))
     writer.finish()
+
+
+def test_a_clip_that_is_given_up_takes_its_encoder_along():
+    def resident_mb() -> float:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
+
+    frame, resident = ramp(0, (720, 1280)), []
+    gc.disable()  # what only the collector would free stays
+    try:
+        for _ in range(9):
+            writer = ClipWriter((720, 1280))
+            for _ in range(4):
+                writer.add(frame)
+            writer.discard()
+            resident.append(resident_mb())
+    finally:
+        gc.enable()
+    assert resident[-1] - resident[2] < 40, "an encoder of this size takes more than 10 MB"
