@@ -11,6 +11,8 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
+from model.strict import list_faults
+
 _AUDIO = re.compile(r"(^|\.)(audio_|av_cross_attn_|video_to_audio_|video_a2v_)")
 """In names of modules and tensors: what hears, and what joins hearing to seeing."""
 
@@ -55,15 +57,7 @@ def load_video_half(
 
 
 def _check(found: dict, wanted: dict, what: str, folder: Path) -> None:
-    faults = {
-        "missing": sorted(wanted.keys() - found.keys()),
-        "unexpected": sorted(found.keys() - wanted.keys()),
-        "misshapen": sorted(f"{name} {tuple(found[name].shape)} for {tuple(wanted[name].shape)}"
-                            for name in found.keys() & wanted.keys()
-                            if found[name].shape != wanted[name].shape),
-    }
-    lines = [f"  {len(names)} {fault}: {', '.join(names[:5])}{', …' if len(names) > 5 else ''}"
-             for fault, names in faults.items() if names]
+    lines = list_faults(*({name: x.shape for name, x in tensors.items()} for tensors in (found, wanted)))
     if lines:
         title = f"{what}: the tensors in {folder} are not those of its config.json."
         raise ValueError("\n".join([title, *lines]))

@@ -12,7 +12,7 @@ import re
 import shutil
 import struct
 import zipfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from torch import Tensor
 from model.config import DiTConfig
 from model.dit import SanaWM
 from model.hub import fetch
+from model.strict import list_faults
 
 RELEASED = "Efficient-Large-Model/SANA-WM_bidirectional"
 RELEASED_CHUNK_CAUSAL = "Efficient-Large-Model/SANA-WM_chunk_causal"
@@ -39,7 +40,6 @@ _PREFIXES = {"generator": "model.", "state_dict": ""}
 """What pickles hold weights under, and what their names begin with."""
 _CONFIG, _STEM, _INDEX = "config.json", "model", "model.safetensors.index.json"
 _OURS = re.compile(rf"{_STEM}(-\d+-of-\d+)?\.safetensors")
-_LISTED = 50
 
 
 @dataclass(frozen=True)
@@ -118,20 +118,6 @@ def open_checkpoint(source: str | Path) -> Stored:
     stored = _open_pickle(path) if path.suffix in (".pt", ".pth") else _open_safetensors(path)
     stored.shapes.pop(_DROPPED, None)
     return stored
-
-
-def list_faults(found: Mapping[str, Iterable[int]], wanted: Mapping[str, Iterable[int]]) -> list[str]:
-    """A line for tensors that are missing, one for those that are unexpected, one for those misshapen; none
-    where names and shapes are the same."""
-    both = found.keys() & wanted.keys()
-    faults = {
-        "missing": sorted(wanted.keys() - found.keys()),
-        "unexpected": sorted(found.keys() - wanted.keys()),
-        "misshapen": [f"{name} {tuple(found[name])} for {tuple(wanted[name])}" for name in sorted(both)
-                      if tuple(found[name]) != tuple(wanted[name])],
-    }
-    return [f"  {len(names)} {fault}: {', '.join(names[:_LISTED])}{', …' if len(names) > _LISTED else ''}"
-            for fault, names in faults.items() if names]
 
 
 def _find(source: str | Path) -> Path:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from model.config import DiTConfig
 from model.dit import SanaWM
-from model.weights import list_faults, load, open_checkpoint, save, save_tensors
+from model.weights import load, open_checkpoint, save, save_tensors
 
 TABLE = Path(__file__).resolve().parents[3] / "shared" / "reference" / "state_dict.csv"
 TINY = DiTConfig.tiny()
@@ -150,7 +150,6 @@ def test_a_block_that_is_lost_is_missing_and_no_smaller_network(tmp_path: Path):
     save_file(tensors, tmp_path / "mine" / "model.safetensors")
     with pytest.raises(ValueError, match=r"41 missing: blocks\.1\.attn\.A_log, "):
         load(tmp_path / "mine")
-    assert list_faults({"x": (1,)}, {"x": [1]}) == []
 
 
 @pytest.mark.shared
