@@ -34,12 +34,13 @@ def make_positions(
     Tables are made in float64 and kept in float32 at least.
     """
     table = torch.promote_types(dtype, torch.float32)
+    turn_type = torch.promote_types(table, torch.complex64)
     turn = rotary_turns(grid, head_width, first_frame=first_frame, device=device)
     rays = None
     if camera_conditions is not None:
         from_world = ray_from_world(camera_conditions, *grid[1:]).unflatten(1, (grid[0], -1))
         half_turn = camera_turns(grid, head_width, first_frame=first_frame, device=device)
         rays = Rays(from_world.to(table), invert_rigid(from_world).to(table),
-                    half_turn.to(table.to_complex()))
+                    half_turn.to(turn_type))
     valid = None if frame_valid is None else frame_valid.to(dtype)[:, :, None, None]
-    return Positions(grid[1:], Rotary(turn.to(table.to_complex())), rays, mask, valid)
+    return Positions(grid[1:], Rotary(turn.to(turn_type)), rays, mask, valid)
