@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import platform
+import statistics
 import subprocess
 import sys
 import time
@@ -24,7 +25,7 @@ import av
 import cv2
 import numpy as np
 
-from annotate.shots.detector import Boundary, Shot, ShotConfig, find_shots
+from annotate.shots.detector import Boundary, Shot, ShotConfig, ShotDetector, find_shots
 from annotate.synthetic import SyntheticSpec, SyntheticTruth, render_frames
 from annotate.synthetic.spec import Motion, Place, Transition
 from benchmarks.transitions import Joined, cut, dissolve, fade, fit, flash, pan
@@ -80,6 +81,16 @@ def read_small(path: Path, long_side: int = 160) -> tuple[np.ndarray, float]:
 
 def shots_of(frames: np.ndarray, fps: float) -> list[Shot]:
     return find_shots(((index / fps, frame) for index, frame in enumerate(frames)), ShotConfig())
+
+
+def lateness(frames: np.ndarray, fps: float) -> list[int]:
+    """For every frame but those near the end: how many frames came before it was certain where it belongs."""
+    detector, late, settled = ShotDetector(ShotConfig()), [], 0
+    for index, frame in enumerate(frames):
+        detector.push(index / fps, frame)
+        late += [index - k for k in range(settled, detector.settled)]
+        settled = detector.settled
+    return late
 
 
 def hard_cuts(shots: list[Shot]) -> list[int]:
@@ -151,7 +162,7 @@ def synthetic(shots: dict[str, np.ndarray], pairs: int) -> dict[str, list[Joined
         draw(f"dissolves of {length}", lambda a, b, n=length: dissolve(a, b, n))
     for colour, shade in ((0, "black"), (255, "white")):
         draw(f"fades through {shade}", lambda a, b, c=colour: fade(a, b, 12, 5, c))
-    groups["flashes"] = [flash(shots[name], length) for name in names for length in (1, 3)]
+    groups["flashes"] = [flash(shots[name], length) for name in names for length in (1, 2, 3)]
     groups["fast pans"] = [pan(shots[name][10], speed, 5) for name in names for speed in (.06, .15, .3)]
     return groups
 
@@ -230,12 +241,16 @@ def share(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
 
 
-def report(results: dict[str, Result], gradual: dict[str, dict[str, int]], about: dict) -> str:
+def report(
+    results: dict[str, Result], gradual: dict[str, dict[str, int]], late: list[int], about: dict,
+) -> str:
     lines = ["# Shot boundaries", "", *(f"- {key}: {value}" for key, value in about.items()), "",
              f"A cut counts as found within {TOLERANCE} frames. Frames are 160 pixels on the longer side. "
              "The rate is on one core, detectors only, without decoding. The synthetic transitions join the "
              "same real shots in pairs drawn at random; the detector's thresholds were set on other draws of "
-             "the same shots. The rendered videos were not looked at when they were set.", "",
+             "the same shots. The rendered videos were not looked at when they were set. On the real videos "
+             f"it is certain {statistics.median(late):.0f} frames later (median; at most {max(late)}) which "
+             "shot a frame belongs to, if any.", "",
              "| detector | precision | recall | cuts | found | false | precision, synthetic "
              "| recall, synthetic | frames/s |", "|---|---|---|---|---|---|---|---|---|"]
     for name, result in results.items():
@@ -273,8 +288,9 @@ def main() -> None:
         "hash": library("HashDetector")}
     results = {name: measure(detect, known, groups) for name, detect in detectors.items()}
     gradual, about = transitions(known, groups), machine()
+    late = [count for frames, fps, _, _ in known.values() for count in lateness(frames, fps)]
     RESULTS.mkdir(exist_ok=True)
-    text = report(results, gradual, about)
+    text = report(results, gradual, late, about)
     (RESULTS / "shots.md").write_text(text)
     numbers = {"machine": about, "gradual": gradual, "results": {n: asdict(r) for n, r in results.items()}}
     (RESULTS / "shots.json").write_text(json.dumps(numbers, indent=1))
