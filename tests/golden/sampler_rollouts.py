@@ -18,7 +18,7 @@ _TOLERANCE = 1e-5
 _SIGMA_TOLERANCE = 1e-6
 _FINAL_SCALE = 0.25
 _WHOLE = re.compile(r"out\.flow_euler_i2v_(\d+)steps_cfg([\d.]+)_shift([\d.]+)")
-_CHUNKS = re.compile(r"out\.chunk_flow_euler_(\d+)steps_cfg1")
+_CHUNKS = re.compile(r"out\.chunk_flow_euler_(\d+)steps_cfg([\d.]+)")
 _STREAM = re.compile(r"out\.self_forcing_(\d+)steps_window(\d+)(_sink)?")
 
 
@@ -33,13 +33,13 @@ def check(fixture: Fixture) -> list[Comparison]:
         if named := _WHOLE.fullmatch(key):
             own = inference_sigmas(int(named[1]), float(named[3]))
             found.append(Comparison("out.flow_euler_sigmas", own, sigmas, _SIGMA_TOLERANCE))
-            away = Guidance(fixture["in.null_caption"], fixture["in.null_mask"], float(named[2]))
-            value = denoise_clip(network, _noise(fixture), told, own, guidance=away,
+            value = denoise_clip(network, _noise(fixture), told, own, guidance=_away(fixture, named[2]),
                                  first_frame=_first(fixture))
         elif named := _CHUNKS.fullmatch(key):
             value = torch.cat([*denoise_chunks(
                 network, _noise(fixture), told, sigmas.double(), fixture.metadata["chunk_starts"],
-                interval=float(fixture.metadata["chunk_interval_k"]), first_frame=_first(fixture))], 2)
+                interval=float(fixture.metadata["chunk_interval_k"]), guidance=_away(fixture, named[2]),
+                first_frame=_first(fixture))], 2)
         elif named := _STREAM.fullmatch(key):
             assert int(named[1]) == len(DISTILLED_TIMESTEPS) - 1, f"{key}: no list of {named[1]} timesteps"
             value = _stream(network, fixture, told, Mask(window=int(named[2]), sink=bool(named[3])))
@@ -54,6 +54,10 @@ def _stream(network: SanaWM, fixture: Fixture, told: Conditioning, mask: Mask) -
     chunks = cut_chunks(noise, told, fixture.metadata["self_forcing_bounds"])
     return torch.cat([*stream(network, network.new_cache(noise.shape[0]), chunks,
                               timestep_sigmas(DISTILLED_TIMESTEPS), mask, first_frame=_first(fixture))], 2)
+
+
+def _away(fixture: Fixture, scale: str) -> Guidance:
+    return Guidance(fixture["in.null_caption"], fixture["in.null_mask"], float(scale))
 
 
 def _noise(fixture: Fixture) -> torch.Tensor:
