@@ -61,19 +61,20 @@ def pass_through(
 ) -> tuple[Tensor, Tensor]:
     """`gdn_scan.sweep` over the frames at hand."""
     entering, leaving = write.new_empty(2, *write.shape), torch.empty_like(starts)
-    nothing = torch.zeros_like(starts[0])
-    state = starts[0]
-    for t in range(len(write)):
-        entering[0, t] = state = nothing if adjoint and t in resets else state
-        state = torch.baddbmm(write[t], keep[t], decay[t] * state)
-    leaving[0], state = state, starts[1]
-    for t in reversed(range(len(write))):
-        entering[1, t] = state
+    entering[0, 0], entering[1, -1] = starts
+    passes, writes = (decay * keep).unbind(), write.unbind()
+    forward, reverse = [*entering[0].unbind(), leaving[0]], [leaving[1], *entering[1].unbind()]
+    for t in range(len(writes)):
+        if adjoint and t in resets:
+            forward[t].zero_()
+        torch.baddbmm(writes[t], passes[t], forward[t], out=forward[t + 1])
+    for t in reversed(range(len(writes))):
         if adjoint:
-            state = keep[t] @ (decay[t] * (state + write[t]))
+            torch.bmm(passes[t], reverse[t + 1] + writes[t], out=reverse[t])
+        elif t in resets:
+            reverse[t].zero_()
         else:
-            state = nothing if t in resets else torch.baddbmm(write[t], keep[t], decay[t] * state)
-    leaving[1] = state
+            torch.baddbmm(writes[t], passes[t], reverse[t + 1], out=reverse[t])
     return entering, leaving
 
 
