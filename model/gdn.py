@@ -64,7 +64,7 @@ def prepare_and_scan(
 ) -> tuple[Tensor, GDNState]:
     """One branch from its projections to its output: `prepare`, `frame_gdn`, the encoding's `output`.
 
-    Of all tokens only the projections are kept for the gradient.
+    For the gradient the kernels keep the projections alone, plain torch what the scan takes besides.
     """
     _check_shapes(x.k, x.v.shape[-1], q=x.q, v=x.v, beta=x.beta, decay=decay)
     kernel = choose_kernel(kernel, x.k)

@@ -73,7 +73,7 @@ def _attend_shapes(
     k, v = tokens[1], tokens[2]
     end = k.new_empty(decay[:, 0].numel(), k.shape[-1], v.shape[-1], dtype=state_dtype(k))
     memories = 1 if len(tables) > 1 or len(tokens) < 6 else 2
-    return [torch.empty_like(v), end, *[end.new_empty(*end.shape[:2], 1)] * (memories - 1)]
+    return [v.new_empty(v.shape), end, *[end.new_empty(*end.shape[:2], 1)] * (memories - 1)]
 
 
 @torch.library.custom_op("sana_wm::frame_gdn_backward", mutates_args=())
@@ -89,7 +89,7 @@ def _attend_backward_shapes(
     tokens: list[Tensor], tables: list[Tensor], numbers: list[float], decay: Tensor, starts: list[Tensor],
     chunk_starts: list[int], kernel: str, grads: list[Tensor],
 ) -> list[Tensor]:
-    return [torch.empty_like(x) for x in (*tokens, decay, *starts)]
+    return [x.new_empty(x.shape) for x in (*tokens, decay, *starts)]
 
 
 def _keep_inputs(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:

@@ -41,8 +41,8 @@ def sum_tokens_backward(
     x: Tokens, grads: Sequence[tuple[Tensor, Tensor]]
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
     """Gradients by k, v, beta and plain k, from those by K^T L K, plus its transpose, and by K^T L V."""
-    grad_v, grad_beta = torch.empty_like(x.v), torch.empty_like(x.beta)
-    grad_keys = [torch.empty_like(k) for k in (x.k, x.k_plain) if k is not None]
+    grad_v, grad_beta = x.v.new_empty(x.v.shape), x.beta.new_empty(x.beta.shape)
+    grad_keys = [k.new_empty(k.shape) for k in (x.k, x.k_plain) if k is not None]
     for group in frame_groups(x.k):
         by_beta = []
         for (grad_erase, grad_write), (k, v, beta), grad_k in zip(grads, writers(x, group), grad_keys):
@@ -80,7 +80,7 @@ def pass_through(
 
 def read_out(x: Tokens, seen: Sequence[Tensor]) -> Tensor:
     """The queries' sum over the first memory, over that of the second if there is one."""
-    out = torch.empty_like(x.v)
+    out = x.v.new_empty(x.v.shape)
     for group in frame_groups(x.q):
         answer = query(tokens(x.q, group), seen[0][group])
         if x.q_plain is not None:
@@ -93,8 +93,8 @@ def read_out_backward(
     x: Tokens, seen: Sequence[Tensor], grad_out: Tensor
 ) -> tuple[Tensor, Tensor | None, list[Tensor]]:
     """Gradients by q, plain q and what was seen."""
-    grad_q, grads_seen = torch.empty_like(x.q), [torch.empty_like(states) for states in seen]
-    grad_q_plain = None if x.q_plain is None else torch.empty_like(x.q_plain)
+    grad_q, grads_seen = x.q.new_empty(x.q.shape), [torch.empty_like(states) for states in seen]
+    grad_q_plain = None if x.q_plain is None else x.q.new_empty(x.q.shape)
     for group in frame_groups(x.q):
         q, grad = tokens(x.q, group), tokens(grad_out, group)
         if x.q_plain is not None:

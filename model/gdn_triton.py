@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 
 import torch
 import triton
@@ -92,19 +93,18 @@ def pass_through(
     keep: Tensor, decay: Tensor, write: Tensor, starts: Tensor, resets: Sequence[int], adjoint: bool
 ) -> tuple[Tensor, Tensor]:
     frames, heads, width, values = write.shape
-    cuts = torch.zeros(frames, dtype=torch.int32)
-    cuts[list(resets)] = 1
     entering, leaving = write.new_empty(2, *write.shape), torch.empty_like(starts)
     columns = min(_COLUMNS, padded(values))
     kernels.pass_through_kernel[(triton.cdiv(values, columns), heads, 2)](
-        keep, decay.contiguous(), write.contiguous(), starts.contiguous(), cuts.to(write.device), entering,
-        leaving, Sizes(frames, 0, heads, heads), D=width, DP=padded(width), DV=values, BV=columns,
-        ADJOINT=adjoint, num_warps=warps(width), num_stages=2)
+        keep, decay.contiguous(), write.contiguous(), starts.contiguous(),
+        first_frames(frames, tuple(resets), write.device), entering, leaving, Sizes(frames, 0, heads, heads),
+        D=width, DP=padded(width), DV=values, BV=columns, ADJOINT=adjoint, num_warps=warps(width),
+        num_stages=2)
     return entering, leaving
 
 
 def read_out(x: Launch, seen: Sequence[Tensor]) -> Tensor:
-    out = torch.empty(x.x.v.shape, dtype=x.x.v.dtype, device=x.x.v.device)
+    out = x.x.v.new_empty(x.x.v.shape)
     kernels.read_out_kernel[x.by_block](
         x.q, x.q_plain, x.code("q"), x.sizes, seen[0], seen[-1], out, L=x.layout, **x.options)
     return encode(x, out, "out")
@@ -114,7 +114,7 @@ def read_out_backward(
     x: Launch, seen: Sequence[Tensor], grad_out: Tensor
 ) -> tuple[Tensor, Tensor | None, list[Tensor]]:
     grad_out = encode(x, grad_out.contiguous(), "out", back=True)
-    grads = [new_like(x.x.q) for _ in range(1 + x.layout.PLAIN)]
+    grads = [x.x.q.new_empty(x.x.q.shape) for _ in range(1 + x.layout.PLAIN)]
     divided = torch.empty(2, *x.x.beta.shape, device=x.beta.device) if x.layout.PLAIN else x.growth
     code, grads_seen = x.code("q"), [torch.empty_like(states) for states in seen]
     kernels.read_out_by_query_kernel[x.by_block](
@@ -131,7 +131,8 @@ def read_out_backward(
 def sum_tokens_backward(
     x: Launch, grads: Sequence[tuple[Tensor, Tensor]]
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-    grad_keys, grad_v = [new_like(x.x.k) for _ in range(1 + x.layout.PLAIN)], new_like(x.x.v)
+    grad_keys = [x.x.k.new_empty(x.x.k.shape) for _ in range(1 + x.layout.PLAIN)]
+    grad_v = x.x.v.new_empty(x.x.v.shape)
     grad_beta = torch.empty(x.beta.shape, device=x.beta.device)
     main, plain = (Sums(*(part.contiguous() for part in grads[i])) for i in (0, -1))
     code = x.code("k")
@@ -144,7 +145,7 @@ def sum_tokens_backward(
         # Keys were written with beta / growth, growth the mean of the tokens' ratios if over 1.
         by_growth = -(grad_beta * x.beta).sum(2) / x.growth
         by_ratio = torch.where(x.growth > 1, by_growth / x.sizes.S, 0.0).contiguous()
-        grad_keys.append(new_like(x.x.k))
+        grad_keys.append(torch.empty_like(grad_keys[0]))
         raw_kernels.growth_backward_kernel[x.by_block](
             x.k, code, x.sizes, by_ratio, grad_keys[0], grad_keys[1], L=x.layout, **x.options)
         grad_v = encode(x, grad_v, "k", back=True)
@@ -191,8 +192,12 @@ def raw_at(x: Tensor, weight: Tensor, eps: float, scale: float) -> Raw:
     return raw._replace(weight=weight.contiguous(), inverse=inverse, scale=scale)
 
 
-def new_like(x: Tensor) -> Tensor:
-    return torch.empty(x.shape, dtype=x.dtype, device=x.device)
+@cache
+def first_frames(frames: int, resets: tuple[int, ...], device: torch.device) -> Tensor:
+    """(T,), one where a chunk begins; made once, since copying it to a GPU waits for that."""
+    cuts = torch.zeros(frames, dtype=torch.int32)
+    cuts[list(resets)] = 1
+    return cuts.to(device)
 
 
 def warps(width: int) -> int:

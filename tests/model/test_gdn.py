@@ -258,7 +258,10 @@ def test_the_compiler_sees_one_operator_and_no_break():
 
 def test_the_operator_keeps_the_promises_the_compiler_relies_on():
     x = Inputs(*(t.requires_grad_() for t in inputs(dtype=torch.float32)))
-    tokens, starts = [*x[:4], x.q_plain, x.k_plain], [torch.rand(6, 4, 4), torch.rand(6, 4, 1)]
+    wide = torch.cat([x.q, x.v], 2).requires_grad_()
+    turned = x.k.transpose(0, 3).contiguous().transpose(0, 3)
+    tokens = [x.q, turned, wide[:, :, 6:], x.beta, x.q_plain, x.k_plain]
+    starts = [torch.rand(6, 4, 4), torch.rand(6, 4, 1)]
     torch.library.opcheck(gdn_operator._attend, (tokens, [], [1.0], x.decay, starts, [0, 2], "torch"))
     torch.library.opcheck(gdn_operator._attend, (tokens[:4], [], [1.0], x.decay, [], [0], "torch"))
 

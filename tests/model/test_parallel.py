@@ -14,6 +14,7 @@ from model.dit import SanaWM
 from model.mask import Mask
 from model.parallel import ContextParallel, compile_blocks, recompute_blocks, shard_parameters, share_time
 from model.time_shard import TimeShard, split_frames
+from tests.model.networks import frames_of, random_inputs, random_network
 from tests.model.ranks import run_ranks
 
 FRAMES = 7  # over 2 and over 4 processes: stretches of different lengths
@@ -25,33 +26,13 @@ CASES = {
 }
 
 
-def network(seed: int = 0) -> SanaWM:
-    """Tiny, in float64, with no layer silent."""
-    torch.manual_seed(seed)
-    model = SanaWM(DiTConfig.tiny()).double()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
-    return model
+def network() -> SanaWM:
+    return random_network(DiTConfig.tiny()).requires_grad_()
 
 
 def inputs(camera: bool = True) -> dict[str, Tensor]:
-    config, draw = DiTConfig.tiny(), torch.Generator().manual_seed(1)
-
-    def normal(*shape: int) -> Tensor:
-        return torch.randn(shape, generator=draw, dtype=torch.float64)
-
-    found = {"latents": normal(2, config.latent_channels, FRAMES, 2, 3),
-             "timesteps": 1000 * torch.rand(2, FRAMES, generator=draw, dtype=torch.float64),
-             "caption": normal(2, 5, config.caption_channels),
-             "caption_mask": torch.tensor([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]])}
-    if camera:
-        pose = torch.eye(4, dtype=torch.float64).flatten().repeat(2, FRAMES, 1)
-        pose[..., [3, 7, 11]] = 0.3 * torch.arange(FRAMES)[None, :, None] * normal(2, 1, 3)
-        lens = torch.tensor([2.0, 2.0, 1.5, 1.0], dtype=torch.float64).expand(2, FRAMES, 4)
-        found |= {"camera_conditions": torch.cat([pose, lens], -1),
-                  "plucker": normal(2, config.plucker_channels, FRAMES, 2, 3)}
-    return found
+    given = random_inputs(DiTConfig.tiny(), FRAMES)
+    return {name: x for name, x in given.items() if camera or name not in ("camera_conditions", "plucker")}
 
 
 def velocity_and_gradients(model: SanaWM, call, case: dict) -> list[Tensor]:
@@ -65,7 +46,7 @@ def velocity_and_gradients(model: SanaWM, call, case: dict) -> list[Tensor]:
 
 
 def work_of_a_rank(world) -> dict[int, dict[str, list[Tensor]]]:
-    """Of four processes: a group of all, two groups of two, and parameters sharded over all with the latter."""
+    """Of four processes: a group of all; groups of two; parameters sharded over all with the latter."""
     pair, _ = dist.new_subgroups(2)
     found = {group.size(): {name: in_a_group(group, case) for name, case in CASES.items()}
              for group in (world, pair)}
@@ -124,8 +105,7 @@ def test_a_prepared_network_still_runs_whole_clips_and_streams():
     share_time(prepared)
     mask = Mask((0, 3))
     assert torch.equal(model(**given, mask=mask), prepared(**given, mask=mask))
-    first = {name: x[:, :, :3] if x.ndim == 5 else x if "caption" in name else x[:, :3]
-             for name, x in given.items()}
+    first = frames_of(given, 0, 3)
     caches = [model.new_cache(2), prepared.new_cache(2)]
     assert torch.equal(*(m(**first, cache=cache, write=True) for m, cache in zip((model, prepared), caches)))
 
