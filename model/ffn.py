@@ -11,8 +11,9 @@ from model.layers import PointwiseConv, recompute
 from model.mask import Mask
 from model.temporal import TemporalConv
 
-_ELEMENTS = 1 << 27
-"""Of the inner maps made at a time: six times as wide as the tokens, and convolutions index in 32 bits."""
+_ELEMENTS, _ELEMENTS_CPU = 1 << 27, 1 << 22
+"""Of the inner maps made at a time. They are six times as wide as the tokens, convolutions index them in 32
+bits, and on a CPU fresh memory for large ones costs as much as the arithmetic."""
 
 
 class MixFFN(nn.Module):
@@ -34,7 +35,8 @@ class MixFFN(nn.Module):
         cache: LayerState | None = None, write: bool = False,
     ) -> Tensor:
         """x (B, T, S, d) of frames of `size` (H, W); valid (B, T, 1, 1)."""
-        frames = max(1, _ELEMENTS // (self.inner * 2 * x[:, 0].shape[:2].numel()))
+        most = _ELEMENTS_CPU if x.device.type == "cpu" else _ELEMENTS
+        frames = max(1, most // (2 * self.inner * x[:, 0].shape[:2].numel()))
         parts = [self._spatial(part, size) for part in x.split(frames, 1)]
         y = parts[0] if len(parts) == 1 else torch.cat(parts, 1)
         if valid is not None:
