@@ -5,8 +5,7 @@ Streams meet clean history, histories as noisy as the present and everything bet
 
 from __future__ import annotations
 
-import math
-from dataclasses import astuple, dataclass
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -15,29 +14,19 @@ from model.flow import LEVELS
 from model.mask import Mask
 
 
-@dataclass
-class ChunkNoiseConfig:
-    """How often each pattern of noise over the chunks of a clip is drawn; probabilities that sum to 1.
-
-    All but `same` do not decrease along time and go through the clip's own level at one chunk.
-    """
-
-    same: float = 0.1  # the clip's level everywhere
-    anywhere: float = 0.4  # the clip's level at a random chunk
-    last: float = 0.4  # the clip's level at the last chunk
-    clean_history: float = 0.1  # the clip's level at the last chunk, all chunks before it clean
-
-    def __post_init__(self) -> None:
-        shares = astuple(self)
-        if min(shares) < 0 or not math.isclose(sum(shares), 1.0):
-            raise ValueError(f"chunk_noise: probabilities {shares}, expected none below 0 and a sum of 1")
+MIXTURE = (0.1, 0.4, 0.4, 0.1)
+"""How often the published recipe draws each pattern: the clip's index everywhere; non-decreasing through it at
+a random chunk; at the last chunk; at the last, and clean before."""
 
 
 def draw_chunk_indices(
-    base: Tensor, chunks: int, draws: torch.Generator, config: ChunkNoiseConfig | None = None,
+    base: Tensor, chunks: int, mixture: Sequence[float], draws: torch.Generator,
 ) -> Tensor:
-    """Noise indices (B, chunks) through the clips' own indices `base` (B,), by draws on the CPU."""
-    shares = torch.tensor(astuple(config or ChunkNoiseConfig()), dtype=torch.float64)
+    """Noise indices (B, chunks) through the clips' own indices `base` (B,), by draws on the CPU.
+
+    mixture: shares of the four patterns, see `MIXTURE`.
+    """
+    shares = torch.tensor(mixture, dtype=torch.float64)
     rows = []
     for own in base.tolist():
         pattern = int(torch.multinomial(shares, 1, generator=draws))
