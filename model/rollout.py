@@ -73,7 +73,7 @@ def denoise_clip(
     previous: tuple[Tensor, Tensor] | None = None
     for step in range(len(sigmas) - 1):
         sigma, target = levels * sigmas[step], levels * sigmas[step + 1]
-        velocity = _guided_velocity(model, latents, sigma, conditioning, guidance, Mask.bidirectional())
+        velocity = guided_velocity(model, latents, sigma, conditioning, guidance, Mask.bidirectional())
         if second_order:
             clean = clean_estimate(latents, velocity, sigma)
             latents = multistep_step(latents, clean, sigma, target, previous)
@@ -110,7 +110,7 @@ def denoise_chunks(
             taken[start:end] = min(step - begin, steps)
         sigma = levels[:, :frames] * sigmas[taken]
         target = levels[:, :frames] * sigmas[(taken + 1).clamp(max=steps)]
-        velocity = _guided_velocity(model, latents[:, :, :frames], sigma, conditioning.frames(0, frames),
+        velocity = guided_velocity(model, latents[:, :, :frames], sigma, conditioning.frames(0, frames),
                                     guidance, Mask(chunk_starts=tuple(chunk_starts[:begun])))
         stepped = euler_step(latents[:, :, :frames], velocity, sigma, target)
         latents = torch.cat([stepped, latents[:, :, frames:]], 2)
@@ -140,15 +140,19 @@ def cut_chunks(noise: Tensor, conditioning: Conditioning, bounds: Sequence[int])
 
 def stream(
     model: Network, cache: ModelState, chunks: Iterable[Chunk], sigmas: Tensor, mask: Mask, *,
-    first_frame: Tensor | None = None, progress: Progress | None = None,
+    first_frame: Tensor | None = None, exit_step: int | None = None,
+    renoise: torch.Generator | None = None, progress: Progress | None = None,
 ) -> Iterator[Tensor]:
     """Yields the clean latents of each chunk as it is finished and written to `cache`.
 
     `chunks` may be made while the stream runs: a chunk's camera path is only asked for when it is due.
-    `first_frame` belongs to the first chunk, and only where the stream starts at frame 0.
+    `first_frame` belongs to the first chunk, and only where the stream starts at frame 0. `exit_step` and
+    `renoise` are those of `denoise_chunk`.
     """
     for chunk in chunks:
-        clean = denoise_chunk(model, cache, chunk, sigmas, mask, progress=progress,
+        # Of the cache as it is now: blocks that compute again for the gradient must not find later chunks.
+        clean = denoise_chunk(model, cache.detach(), chunk, sigmas, mask, exit_step=exit_step,
+                              renoise=renoise, progress=progress,
                               first_frame=first_frame if cache.frame == 0 else None)
         write_chunk(model, cache, chunk.conditioning, clean, mask)
         yield clean
@@ -172,7 +176,7 @@ def denoise_chunk(
     for step in range(last + 1):
         sigma, target = levels * sigmas[step], levels * sigmas[step + 1]
         with torch.set_grad_enabled(torch.is_grad_enabled() and step == last):
-            velocity = _velocity(model, latents, sigma, chunk.conditioning, mask, cache=cache)
+            velocity = predict_velocity(model, latents, sigma, chunk.conditioning, mask, cache=cache)
         clean = clean_estimate(latents, velocity, sigma)
         if step == last:
             latents = clean
@@ -192,28 +196,30 @@ def write_chunk(
     """Run a finished chunk once more, told as clean, and leave its trace in the cache."""
     level = torch.zeros(clean.shape[0], clean.shape[2], dtype=torch.float64)
     with torch.no_grad():
-        _velocity(model, clean, level, conditioning, mask, cache=cache, write=True)
+        predict_velocity(model, clean, level, conditioning, mask, cache=cache, write=True)
 
 
-def _guided_velocity(
+def guided_velocity(
     model: Network, latents: Tensor, sigma: Tensor, conditioning: Conditioning, guidance: Guidance | None,
     mask: Mask,
 ) -> Tensor:
-    velocity = _velocity(model, latents, sigma, conditioning, mask)
+    """As `predict_velocity`, guided where the levels ask for it."""
+    velocity = predict_velocity(model, latents, sigma, conditioning, mask)
     if guidance is None or guidance.scale <= 1:
         return velocity
     lowest, highest = guidance.sigmas
     if not lowest <= float(sigma.max()) <= highest:
         return velocity
     other = replace(conditioning, caption=guidance.caption, caption_mask=guidance.caption_mask)
-    away = _velocity(model, latents, sigma, other, mask)
+    away = predict_velocity(model, latents, sigma, other, mask)
     return away + guidance.scale * (velocity - away)
 
 
-def _velocity(
+def predict_velocity(
     model: Network, latents: Tensor, sigma: Tensor, conditioning: Conditioning, mask: Mask,
     **streaming: object,
 ) -> Tensor:
+    """Velocity of latents at levels `sigma` (B, T); `streaming`: a cache to read, and whether to `write` it."""
     told = conditioning
     return model(latents.to(told.caption.dtype), timesteps(sigma).to(latents.device), told.caption,
                  told.caption_mask, told.camera_conditions, told.plucker, mask=mask, **streaming).to(latents)

@@ -13,10 +13,9 @@ from torch import Tensor
 from model.flow import LEVELS
 from model.mask import Mask
 
-
 MIXTURE = (0.1, 0.4, 0.4, 0.1)
-"""How often the published recipe draws each pattern: the clip's index everywhere; non-decreasing through it at
-a random chunk; at the last chunk; at the last, and clean before."""
+"""How often the published recipe draws each pattern: the clip's index everywhere; non-decreasing through it
+at a random chunk; at the last chunk; at the last, and clean before."""
 
 
 def draw_chunk_indices(
