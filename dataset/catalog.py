@@ -21,13 +21,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from dataset.clip import PLACEMENT_COLUMNS, SCHEMA_VERSION, ClipRecord, index_schema, to_row
+from dataset.clip import PLACEMENT_COLUMNS, SCHEMA_VERSION, from_row, index_schema, to_row
+from dataset.rows import VERSION_KEY, RowType
 from dataset.store import Store
 
 DESCRIPTION = "dataset.json"
 INDEX = "index"
 SHARDS = "shards"
-_VERSION_KEY = b"sana_wm.schema_version"
 _STATEMENTS = ("select", "with", "from", "describe", "summarize", "pivot", "unpivot", "explain")
 
 
@@ -99,23 +99,31 @@ def write_description(store: Store, description: Description) -> None:
     store.write(DESCRIPTION, description.to_json())
 
 
+CLIPS = RowType(
+    name="clips", version=SCHEMA_VERSION, schema=index_schema(), to_row=to_row, from_row=from_row,
+    placement=PLACEMENT_COLUMNS, unwritten=(*PLACEMENT_COLUMNS, "verdict", "reasons"),
+    describe=read_description,
+)
+"""Rows of the index of a data set. Functions below take them unless told of other rows."""
+
+
 # segments
 
 
-def check_record(record: ClipRecord) -> None:
+def check_record(record: Any, rows: RowType = CLIPS) -> None:
     """Raise CatalogError, naming clip and column, unless the record can be stored exactly.
 
     A score that is NaN or infinite is refused: what could not be measured is None.
     """
-    row = to_row(record)
+    row = rows.to_row(record)
     for name, value in row.items():
         if isinstance(value, float | np.floating) and not math.isfinite(value):
             raise CatalogError(f"clip {record.clip_id}: {name} is {value}; "
                                "what could not be measured is None")
-    if record.schema_version != SCHEMA_VERSION:
+    if record.schema_version != rows.version:
         raise CatalogError(f"clip {record.clip_id}: schema version {record.schema_version}, "
-                           f"expected {SCHEMA_VERSION}")
-    for column in index_schema():
+                           f"expected {rows.version}")
+    for column in rows.schema:
         value = row[column.name]
         try:
             stored = pa.array([value], column.type)[0].as_py()
@@ -126,10 +134,10 @@ def check_record(record: ClipRecord) -> None:
                                f"which is no {column.type}")
 
 
-def write_segment(store: Store, records: Sequence[ClipRecord]) -> str:
+def write_segment(store: Store, records: Sequence[Any], rows: RowType = CLIPS) -> str:
     """Commit rows: all of them appear with one atomic write. Returns the path of the segment."""
-    rows = [to_row(record) for record in sorted(records, key=lambda record: record.clip_id)]
-    table = pa.Table.from_pylist(rows, schema=index_schema())
+    values = [rows.to_row(record) for record in sorted(records, key=lambda record: record.clip_id)]
+    table = pa.Table.from_pylist(values, schema=rows.schema)
     path = segment_path(record.clip_id for record in records)
     write_table(store, path, table)
     return path
@@ -153,7 +161,9 @@ def write_table(store: Store, path: str, table: pa.Table) -> None:
     store.write(path, buffer.getvalue())
 
 
-def read_segments(store: Store, columns: Sequence[str] | None = None) -> dict[str, pa.Table]:
+def read_segments(
+    store: Store, columns: Sequence[str] | None = None, rows: RowType = CLIPS
+) -> dict[str, pa.Table]:
     """Every segment by path, in order of their names, as they all were at one moment.
 
     Raises CatalogError, naming the segment, on another schema version or unreadable bytes.
@@ -165,18 +175,18 @@ def read_segments(store: Store, columns: Sequence[str] | None = None) -> dict[st
         except FileNotFoundError:  # merged into another one meanwhile
             continue
         if segment_paths(store) == paths:
-            return {path: _parse(store, path, data, columns) for path, data in zip(paths, contents)}
+            return {path: _parse(store, path, data, columns, rows) for path, data in zip(paths, contents)}
     raise CatalogError(f"{store.name(INDEX)}: changes faster than it can be read; try again")
 
 
-def read_index(store: Store, columns: Sequence[str] | None = None) -> pa.Table:
+def read_index(store: Store, columns: Sequence[str] | None = None, rows: RowType = CLIPS) -> pa.Table:
     """The rows of a data set, one per clip id; `columns` limits what is read.
 
     Should two segments hold the same clip, the first by name counts.
     """
     wanted = None if columns is None else ["clip_id", *(name for name in columns if name != "clip_id")]
-    tables = list(read_segments(store, wanted).values())
-    table = pa.concat_tables(tables) if tables else _empty(wanted)
+    tables = list(read_segments(store, wanted, rows).values())
+    table = pa.concat_tables(tables) if tables else _empty(wanted, rows)
     ids = table["clip_id"]
     if pc.count_distinct(ids).as_py() < len(ids):
         names = np.array(ids.to_pylist())
@@ -185,16 +195,17 @@ def read_index(store: Store, columns: Sequence[str] | None = None) -> pa.Table:
     return table if columns is None else table.select(list(columns))
 
 
-def committed_ids(store: Store) -> set[str]:
+def committed_ids(store: Store, rows: RowType = CLIPS) -> set[str]:
     """Ids of all rows of the index: clips, spans and videos."""
-    return set(read_index(store, ["clip_id"])["clip_id"].to_pylist())
+    return set(read_index(store, ["clip_id"], rows)["clip_id"].to_pylist())
 
 
 # questions
 
 
-def query(store: Store, text: str) -> pa.Table:
-    """Rows that satisfy a condition, or the answer to a whole SQL statement over the table `clips`.
+def query(store: Store, text: str, rows: RowType = CLIPS) -> pa.Table:
+    """Rows that satisfy a condition, or the answer to a whole SQL statement over the table `clips` (of a
+    latent set: `latents`).
 
     text: "verdict = 'kept' and flow_dis > 5", or "select source, count(*) from clips group by 1".
     Columns are the fields of `ClipRecord`. Raises CatalogError with the database's message.
@@ -203,13 +214,13 @@ def query(store: Store, text: str) -> pa.Table:
 
     words = text.split(None, 1)
     is_statement = bool(words) and words[0].lower() in _STATEMENTS
-    table = read_index(store)
+    table = read_index(store, rows=rows)
     connection = duckdb.connect(":memory:")
     try:
-        connection.register("clips", table)
+        connection.register(rows.name, table)
         if is_statement:
             return connection.sql(text).to_arrow_table()
-        chosen = connection.sql(f"select clip_id from clips where {text}").fetchall()
+        chosen = connection.sql(f"select clip_id from {rows.name} where {text}").fetchall()
     except duckdb.Error as error:
         raise CatalogError(f"{store.url}: cannot answer {text!r}: {error}") from error
     finally:
@@ -217,16 +228,16 @@ def query(store: Store, text: str) -> pa.Table:
     return table.filter(pc.is_in(table["clip_id"], pa.array([name for (name,) in chosen], pa.string())))
 
 
-def content(table: pa.Table) -> pa.Table:
+def content(table: pa.Table, rows: RowType = CLIPS) -> pa.Table:
     """What two runs over the same input must agree on: all but placement, sorted by clip id."""
-    kept = [name for name in table.column_names if name not in PLACEMENT_COLUMNS]
+    kept = [name for name in table.column_names if name not in rows.placement]
     return table.select(kept).sort_by("clip_id").combine_chunks()
 
 
-def content_digest(table: pa.Table) -> str:
+def content_digest(table: pa.Table, rows: RowType = CLIPS) -> str:
     """Hash of `content(table)`: equal exactly when every content column of every row is."""
     digest = hashlib.blake2b(digest_size=20)
-    for row in content(table).to_pylist():
+    for row in content(table, rows).to_pylist():
         digest.update(json.dumps(row, sort_keys=True).encode())
     return digest.hexdigest()
 
@@ -234,21 +245,22 @@ def content_digest(table: pa.Table) -> str:
 # parts
 
 
-def _empty(columns: Sequence[str] | None) -> pa.Table:
-    table = index_schema().empty_table()
+def _empty(columns: Sequence[str] | None, rows: RowType) -> pa.Table:
+    table = rows.schema.empty_table()
     return table if columns is None else table.select(list(columns))
 
 
-def _parse(store: Store, path: str, data: bytes, columns: Sequence[str] | None) -> pa.Table:
+def _parse(store: Store, path: str, data: bytes, columns: Sequence[str] | None, rows: RowType) -> pa.Table:
     try:
         file = pq.ParquetFile(pa.BufferReader(data))
         schema = file.schema_arrow
-        version = (schema.metadata or {}).get(_VERSION_KEY, b"none").decode()
-        if version != str(SCHEMA_VERSION):
-            raise CatalogError(f"{store.name(path)}: schema version {version}, expected {SCHEMA_VERSION}; "
+        version = (schema.metadata or {}).get(VERSION_KEY, b"none").decode()
+        if version != str(rows.version):
+            raise CatalogError(f"{store.name(path)}: schema version {version}, expected {rows.version}; "
                                "use the code that made it, or choose another out=")
-        if not schema.equals(_SCHEMA):
-            here, ours = ({column.name: column.type for column in columns} for columns in (schema, _SCHEMA))
+        if not schema.equals(rows.schema):
+            both = (schema, rows.schema)
+            here, ours = ({column.name: column.type for column in columns} for columns in both)
             different = sorted(name for name in here | ours if here.get(name) != ours.get(name))
             raise CatalogError(f"{store.name(path)}: columns {different} are not those of this code, "
                                "although the schema version agrees; choose another out=")
@@ -281,5 +293,4 @@ def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-_SCHEMA = index_schema()
 _ABSENT = object()

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from dataset.catalog import query, read_index
-from dataset.clip import ClipRecord, Member, from_row
+from dataset.catalog import CLIPS, query, read_index
+from dataset.clip import Member
+from dataset.rows import RowType
 from dataset.store import Store
 
 _JOIN_GAP = 1 << 16  # members closer than this are fetched in one request
@@ -22,12 +24,13 @@ class SampleError(OSError):
 class Sample:
     """A clip of a data set: its row, and the bytes of the members asked for ("mp4", "camera.npz", ...)."""
 
-    record: ClipRecord
+    record: Any  # ClipRecord, or LatentRecord in a latent set
     files: dict[str, bytes]
 
 
 def read_samples(
-    store: Store, where: str | None = None, members: Sequence[str] | None = None, verify: bool = False
+    store: Store, where: str | None = None, members: Sequence[str] | None = None, verify: bool = False,
+    rows: RowType = CLIPS,
 ) -> Iterator[Sample]:
     """All clips of a data set that were written to shards, in order of shard and place.
 
@@ -35,16 +38,16 @@ def read_samples(
     members: names wanted; a clip that lacks one simply does not have it. None reads all.
     verify: compare every member with its checksum. Raises SampleError, CatalogError.
     """
-    table = read_index(store) if where is None else query(store, where)
+    table = read_index(store, rows=rows) if where is None else query(store, where, rows)
     for batch in table.sort_by([("shard", "ascending"), ("clip_id", "ascending")]).to_batches(_BATCH_ROWS):
         for row in batch.to_pylist():
-            record = from_row(row)
+            record = rows.from_row(row)
             if record.shard is not None:
                 yield Sample(record, read_files(store, record, members, verify))
 
 
 def read_files(
-    store: Store, record: ClipRecord, members: Sequence[str] | None = None, verify: bool = False
+    store: Store, record: Any, members: Sequence[str] | None = None, verify: bool = False
 ) -> dict[str, bytes]:
     """Bytes of a clip's members by name. Arguments and errors as in `read_samples`."""
     if record.shard is None:
@@ -65,7 +68,7 @@ def read_files(
     return files
 
 
-def _short(record: ClipRecord, member: Member) -> str:
+def _short(record: Any, member: Member) -> str:
     return member.name.removeprefix(f"{record.clip_id}.")
 
 
@@ -80,7 +83,7 @@ def _neighbours(members: Sequence[Member]) -> Iterator[list[Member]]:
         yield group
 
 
-def _check(store: Store, record: ClipRecord, member: Member, piece: bytes, verify: bool) -> None:
+def _check(store: Store, record: Any, member: Member, piece: bytes, verify: bool) -> None:
     assert record.shard is not None
     if len(piece) != member.size:
         fault = f"{len(piece)} of {member.size} bytes are there"
@@ -89,4 +92,4 @@ def _check(store: Store, record: ClipRecord, member: Member, piece: bytes, verif
     else:
         return
     raise SampleError(f"{store.name(record.shard)}: {member.name}: {fault}; the shard is damaged. "
-                      "Remove it and annotate again with write.remake_broken=true")
+                      "Remove it and run again with write.remake_broken=true")

@@ -16,14 +16,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-from dataset.catalog import SHARDS, CatalogError, check_record, segment_path, write_segment
-from dataset.clip import PLACEMENT_COLUMNS, ClipRecord, Member, to_row
+from dataset.catalog import CLIPS, SHARDS, CatalogError, check_record, segment_path, write_segment
+from dataset.clip import Member
+from dataset.rows import RowType
 from dataset.store import Store
 from dataset.upkeep import compact
 
 _CLIP_ID = re.compile(r"[A-Za-z0-9_-]+")
 _FILE_NAME = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)*")
-_NOT_IN_JSON = (*PLACEMENT_COLUMNS, "verdict", "reasons")
 _MANY_SEGMENTS = 32  # a small segment costs a reader about 3 ms
 
 
@@ -38,7 +38,7 @@ class _Piece:
 
 
 class ShardWriter:
-    """Collects clips of one family ("kept" or "rejected") and commits them as a shard with its rows.
+    """Collects clips of one family ("kept", "rejected", "latents") and commits them as a shard with its rows.
 
     Added clips wait in a nameless file (not in memory) until `commit`; what was not committed when the
     process dies never happened. One writer per data set: hold `dataset.lock.DatasetLock` meanwhile.
@@ -51,13 +51,16 @@ class ShardWriter:
             finished(writer.commit())
     """
 
-    def __init__(self, store: Store, family: str, target_bytes: int = 1_000_000_000) -> None:
+    def __init__(
+        self, store: Store, family: str, target_bytes: int = 1_000_000_000, rows: RowType = CLIPS
+    ) -> None:
         if not _CLIP_ID.fullmatch(family) or "-" in family:
             raise ValueError(f"family {family!r}: letters, digits and _ only")
         self.store = store
         self.family = family
         self.target_bytes = target_bytes
-        self._pending: dict[str, tuple[ClipRecord, list[_Piece]]] = {}
+        self._rows = rows
+        self._pending: dict[str, tuple[Any, list[_Piece]]] = {}
         self._spool: BinaryIO | None = None
         self._end = 0
 
@@ -81,7 +84,7 @@ class ShardWriter:
         """Whether the shard has reached its target size and should be committed."""
         return self._end >= self.target_bytes
 
-    def add(self, record: ClipRecord, files: Mapping[str, bytes]) -> None:
+    def add(self, record: Any, files: Mapping[str, bytes]) -> None:
         """Take a clip with its files ("mp4", "camera.npz", ...), or a row without any (empty `files`).
 
         The `json` member (the record's content without the verdict, which is the index's to say) is
@@ -92,7 +95,7 @@ class ShardWriter:
             raise ValueError(f"clip id {record.clip_id!r}: letters, digits, _ and - only")
         if record.clip_id in self._pending:
             raise ValueError(f"clip {record.clip_id}: added twice")
-        check_record(record)
+        check_record(record, self._rows)
         record = dataclasses.replace(record, shard=None, members=[])
         pieces: list[_Piece] = []
         end = self._end
@@ -102,20 +105,20 @@ class ShardWriter:
                     raise ValueError(f"clip {record.clip_id}: {name!r} cannot be the name of a member")
                 pieces.append(self._append(name, files[name]))
             if pieces:
-                pieces.append(self._append("json", _json_member(record)))
+                pieces.append(self._append("json", _json_member(record, self._rows)))
         except BaseException:
             self._truncate(end)
             raise
         self._pending[record.clip_id] = (record, pieces)
 
-    def commit(self, rows: Sequence[ClipRecord] = ()) -> list[ClipRecord]:
+    def commit(self, rows: Sequence[Any] = ()) -> list[Any]:
         """Make everything pending, and `rows` without files, part of the data set: all or nothing.
 
         Returns the records as stored, with shard and members. If it raises (StoreFull, StoreError),
         nothing was stored and everything is still pending.
         """
         for row in rows:
-            check_record(row)
+            check_record(row, self._rows)
         ids = [*self._pending, *(row.clip_id for row in rows)]
         if len(set(ids)) < len(ids):
             twice = sorted({name for name in ids if ids.count(name) > 1})
@@ -133,7 +136,7 @@ class ShardWriter:
         self.discard()
         # The commit is done; merging is housekeeping, and `recover` reports what keeps it from succeeding.
         with contextlib.suppress(OSError, CatalogError):
-            compact(self.store, more_than=_MANY_SEGMENTS)
+            compact(self.store, more_than=_MANY_SEGMENTS, rows=self._rows)
         return records
 
     def discard(self) -> None:
@@ -165,14 +168,14 @@ class ShardWriter:
             self._spool.close() if end == 0 else self._spool.truncate(end)
             self._spool = None if end == 0 else self._spool
 
-    def _shard_path(self, clips: Sequence[tuple[ClipRecord, list[_Piece]]]) -> str:
+    def _shard_path(self, clips: Sequence[tuple[Any, list[_Piece]]]) -> str:
         digest = hashlib.blake2b(digest_size=10)
         for record, pieces in clips:
             for piece in pieces:
                 digest.update(f"{record.clip_id}.{piece.name} {piece.size} {piece.sha256}\n".encode())
         return f"{SHARDS}/{self.family}-{digest.hexdigest()}.tar"
 
-    def _write_tar(self, path: str, clips: Sequence[tuple[ClipRecord, list[_Piece]]]) -> list[ClipRecord]:
+    def _write_tar(self, path: str, clips: Sequence[tuple[Any, list[_Piece]]]) -> list[Any]:
         assert self._spool is not None
         placed = []
         with self.store.writing(path) as file, tarfile.open(fileobj=file, mode="w") as tar:
@@ -187,9 +190,9 @@ class ShardWriter:
                 placed.append(dataclasses.replace(record, shard=path, members=members))
         return placed
 
-    def _write_rows(self, records: Sequence[ClipRecord], shard: str | None) -> None:
+    def _write_rows(self, records: Sequence[Any], shard: str | None) -> None:
         try:
-            write_segment(self.store, records)
+            write_segment(self.store, records, self._rows)
         except BaseException:
             # A write can fail after it took effect (a lost answer): then the tar is needed.
             segment = segment_path(record.clip_id for record in records)
@@ -205,6 +208,6 @@ def _tar_info(name: str, size: int) -> tarfile.TarInfo:
     return info
 
 
-def _json_member(record: ClipRecord) -> bytes:
-    row: dict[str, Any] = {key: value for key, value in to_row(record).items() if key not in _NOT_IN_JSON}
+def _json_member(record: Any, rows: RowType) -> bytes:
+    row = {key: value for key, value in rows.to_row(record).items() if key not in rows.unwritten}
     return json.dumps(row, sort_keys=True, default=lambda value: value.item()).encode()

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dataset.catalog import (
+    CLIPS,
     INDEX,
     SHARDS,
     CatalogError,
@@ -26,6 +27,7 @@ from dataset.catalog import (
     write_table,
 )
 from dataset.clip import ClipRecord, Verdict, from_row
+from dataset.rows import RowType
 from dataset.store import Store
 
 _OUR_SHARD = re.compile(rf"{SHARDS}/\w+-[0-9a-f]{{20}}\.tar")
@@ -39,24 +41,25 @@ class Recovery:
     withdrawn: list[str] = field(default_factory=list)  # clip ids whose shard is gone: rows removed
 
 
-def recover(store: Store, remake_broken: bool = False) -> Recovery:
+def recover(store: Store, remake_broken: bool = False, rows: RowType = CLIPS) -> Recovery:
     """Bring a data set into order after a crash: call it first thing, with the lock held.
 
     Removes half-written files and shards that no row names, and checks that every shard that rows name
     is there and long enough for its members. If one is not, raises CatalogError that lists them, or with
     `remake_broken` withdraws their rows, so that the next run makes those clips again.
     """
-    read_description(store)  # nothing is ever removed from a folder that is not a data set
+    rows.describe(store)  # nothing is ever removed from a folder that is not a data set
     recovery = Recovery()
     for folder in ("", SHARDS, INDEX):
         recovery.orphans += store.remove_temporaries(folder)
     sizes = store.sizes(SHARDS)
-    needed = _shard_ends(read_index(store, ["shard", "members"]))
+    needed = _shard_ends(read_index(store, ["shard", "members"], rows))
     broken = {shard for shard, end in needed.items() if sizes.get(shard, 0) < end}
     if broken:
         if not remake_broken:
             raise CatalogError(_broken(store, broken, sizes))
-        recovery.withdrawn = _withdraw(store, broken)
+        gone = pa.array(sorted(broken), pa.string())
+        recovery.withdrawn = withdraw(store, lambda table: pc.is_in(table["shard"], gone), rows)
     for shard in sizes:
         if _OUR_SHARD.fullmatch(shard) and (shard not in needed or shard in broken):
             store.remove(shard)
@@ -64,7 +67,7 @@ def recover(store: Store, remake_broken: bool = False) -> Recovery:
     return recovery
 
 
-def compact(store: Store, more_than: int = 1) -> bool:
+def compact(store: Store, more_than: int = 1, rows: RowType = CLIPS) -> bool:
     """Merge all segments into one if there are more than so many; says whether it did.
 
     The merged segment appears before the others go; in between rows are there twice and count once.
@@ -72,7 +75,7 @@ def compact(store: Store, more_than: int = 1) -> bool:
     segments = segment_paths(store)
     if len(segments) <= max(more_than, 1):
         return False
-    table = read_index(store)
+    table = read_index(store, rows=rows)
     merged = segment_path(table["clip_id"].to_pylist())
     write_table(store, merged, table.sort_by("clip_id"))
     for path in segments:
@@ -110,6 +113,24 @@ def rejudge(
     return changed
 
 
+def withdraw(store: Store, which: Callable[[pa.Table], Any], rows: RowType = CLIPS) -> list[str]:
+    """Take rows out of the index, so that the next run makes those clips again. Returns their clip ids.
+
+    which: gives a mask (rows,) of a segment's table. Interrupted, some of them are still there.
+    """
+    gone: list[str] = []
+    for path, table in read_segments(store, rows=rows).items():
+        lost = which(table)
+        kept = table.filter(pc.invert(lost))
+        if len(kept) == len(table):
+            continue
+        gone += table.filter(lost)["clip_id"].to_pylist()
+        if len(kept):
+            write_table(store, segment_path(kept["clip_id"].to_pylist()), kept)
+        store.remove(path)
+    return sorted(gone)
+
+
 def _replaced(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
     place = table.schema.get_field_index(name)
     return table.set_column(place, table.schema.field(place), values)
@@ -129,22 +150,8 @@ def _shard_ends(table: pa.Table) -> dict[str, int]:
     return dict(zip(grouped["shard"].to_pylist(), grouped["end_max"].to_pylist()))
 
 
-def _withdraw(store: Store, shards: set[str]) -> list[str]:
-    gone: list[str] = []
-    for path, table in read_segments(store).items():
-        lost = pc.is_in(table["shard"], pa.array(sorted(shards), pa.string()))
-        kept = table.filter(pc.invert(lost))
-        if len(kept) == len(table):
-            continue
-        gone += table.filter(lost)["clip_id"].to_pylist()
-        if len(kept):
-            write_table(store, segment_path(kept["clip_id"].to_pylist()), kept)
-        store.remove(path)
-    return sorted(gone)
-
-
 def _broken(store: Store, shards: set[str], sizes: dict[str, int]) -> str:
     lines = [f"  {shard}: {'shorter than its index says' if shard in sizes else 'missing'}"
              for shard in sorted(shards)]
     return "\n".join([f"{store.url}: {len(shards)} shards named by {INDEX}/ cannot be complete:", *lines[:20],
-                      "Put them back, or annotate with write.remake_broken=true to make their clips again."])
+                      "Put them back, or run with write.remake_broken=true to make their clips again."])
