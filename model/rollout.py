@@ -219,7 +219,7 @@ def predict_velocity(
     model: Network, latents: Tensor, sigma: Tensor, conditioning: Conditioning, mask: Mask,
     **streaming: object,
 ) -> Tensor:
-    """Velocity of latents at levels `sigma` (B, T); `streaming`: a cache to read, and whether to `write` it."""
+    """Velocity of latents at levels `sigma` (B, T); `streaming`: a cache, and whether to `write` it."""
     told = conditioning
     return model(latents.to(told.caption.dtype), timesteps(sigma).to(latents.device), told.caption,
                  told.caption_mask, told.camera_conditions, told.plucker, mask=mask, **streaming).to(latents)
