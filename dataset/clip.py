@@ -256,6 +256,7 @@ class ClipRecord:
     focal_px: float | None = None  # median fx in pixels of the clip
     focal_sigma_log: float | None = None
     focal_range: float | None = None  # (max - min) / median of fx over the clip
+    lens_k1: float | None = None  # radial distortion that the poses allow for; intrinsics do not hold it
     pose_doubts: str | None = None  # what the engine's own numbers say against its track
     pose_sigma_share: float | None = None  # rms of the engine's own 1-sigma of position, share of the path
     pose_confirmed: bool | None = None  # a second engine agrees; None: none was asked, or it found nothing

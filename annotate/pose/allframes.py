@@ -6,14 +6,16 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from annotate.pose.bundle import Cameras, Observations
 from annotate.pose.config import ClassicalConfig
 from annotate.pose.pnp import Resection, resect
+from annotate.pose.reprojection import Cameras, Observations
 from annotate.pose.tracks import Tracks
 from annotate.pose.window import INLIER_PX, KeyframeMap
 from dataset.camera import interpolate
 from dataset.clip import FrameVerdict
 
+MAX_POINTS = 300
+"""More points a frame hardly make its pose better."""
 MIN_SHARE = 0.4
 """Share of a frame's observations that must fit its pose."""
 
@@ -32,9 +34,12 @@ class PosedFrames:
 
 def pose_all_frames(
     tracks: Tracks, keyframe_map: KeyframeMap, names: np.ndarray, known: np.ndarray | None,
-    covariance: np.ndarray | None, timestamps: np.ndarray, config: ClassicalConfig,
+    spread: np.ndarray | None, timestamps: np.ndarray, config: ClassicalConfig,
 ) -> PosedFrames:
-    """Poses between the first and the last posed keyframe; the world is the first frame's camera."""
+    """Poses between the first and the last posed keyframe; the world is the first frame's camera.
+
+    spread (K', 6): variances of the posed keyframes, NaN where unknown.
+    """
     count = len(timestamps)
     posed = np.flatnonzero(keyframe_map.posed)
     anchors = tracks.keyframes[posed]
@@ -48,24 +53,33 @@ def pose_all_frames(
     cameras = Cameras(guess[:, :3, :3].swapaxes(1, 2).copy(), guess[:, :3, 3].copy(), intrinsics[span],
                       keyframe_map.cameras.k1)
     seen = _observations(tracks, keyframe_map, names, span)
-    result = resect(cameras, keyframe_map.points, seen, config.huber_px, config.noise_px, INLIER_PX)
-    return _judge(result, span, intrinsics, anchors, covariance, keyframe_map, config, timestamps)
+    result = resect(cameras, keyframe_map.points, seen, keyframe_map.noise, INLIER_PX)
+    return _judge(result, span, intrinsics, anchors, spread, keyframe_map, config, timestamps)
 
 
 def _observations(
     tracks: Tracks, keyframe_map: KeyframeMap, names: np.ndarray, span: np.ndarray
 ) -> Observations:
-    """All frames' observations of solved points, cameras counted from the first of `span`."""
+    """Observations of solved points, at most `MAX_POINTS` a frame, cameras counted from the first of `span`.
+
+    Points seen in many frames come first: they are the best known.
+    """
     point_of = np.full(tracks.count, -1)
     solved = np.flatnonzero(keyframe_map.solved)
     point_of[names[solved]] = solved
     inside = (tracks.frame >= span[0]) & (tracks.frame <= span[-1]) & (point_of[tracks.track] >= 0)
-    return Observations(tracks.frame[inside] - span[0], point_of[tracks.track[inside]], tracks.pixel[inside])
+    camera, track = tracks.frame[inside] - span[0], tracks.track[inside]
+    often = np.bincount(tracks.track)
+    order = np.lexsort((track, -often[track], camera))
+    ranked = camera[order]
+    first = np.arange(len(order)) - np.searchsorted(ranked, ranked) < MAX_POINTS
+    chosen = np.flatnonzero(inside)[order[first]]
+    return Observations(tracks.frame[chosen] - span[0], point_of[tracks.track[chosen]], tracks.pixel[chosen])
 
 
 def _judge(
     result: Resection, span: np.ndarray, intrinsics: np.ndarray, anchors: np.ndarray,
-    covariance: np.ndarray | None, keyframe_map: KeyframeMap, config: ClassicalConfig, timestamps: np.ndarray,
+    spread: np.ndarray | None, keyframe_map: KeyframeMap, config: ClassicalConfig, timestamps: np.ndarray,
 ) -> PosedFrames:
     count = len(timestamps)
     good = (result.inliers >= config.min_inliers) & (result.share >= MIN_SHARE)
@@ -89,12 +103,11 @@ def _judge(
     c2w[:, :3, 3] /= unit
     variance = np.full((count, 6), np.nan)
     variance[span] = np.einsum("mii->mi", result.covariance)
-    if covariance is not None:
-        of_keyframes = np.maximum(np.diag(covariance).reshape(-1, 6), 0.0)
-        if len(of_keyframes) == len(anchors):
-            variance += np.stack([np.interp(np.arange(count), anchors, each) for each in of_keyframes.T], 1)
-        else:  # a keyframe has lost all its points, and how well the others are known is not known by frame
-            variance[:] = np.nan
+    variance[variance <= 0] = np.nan
+    if spread is None or len(spread) != len(anchors):
+        variance[:] = np.nan  # a keyframe has lost all its points, and which is not known by frame
+    else:
+        variance += np.stack([np.interp(np.arange(count), anchors, each) for each in spread.T], 1)
     variance[verdict != FrameVerdict.ESTIMATED] = np.nan
     estimated_frames = np.flatnonzero(verdict == FrameVerdict.ESTIMATED)
     gaps = np.diff(timestamps[estimated_frames]) if len(estimated_frames) > 1 else np.zeros(1)

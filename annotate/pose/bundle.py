@@ -1,8 +1,7 @@
 """Bundle adjustment: Levenberg-Marquardt on the Schur complement, vectorised over observations.
 
 Minimises sum huber(|pi(K_t, R_t (X_j - C_t)) - x_tj| / noise) plus priors on the intrinsics (paper, App. B:
-per-frame intrinsics). Cameras are kept as world-to-camera rotation and centre, so that a covariance is that
-of the centre. Triggs et al. 2000, sections 4-6 and 9, for the method.
+per-frame intrinsics). Triggs et al. 2000, sections 4-6 and 9, for the method.
 """
 
 from __future__ import annotations
@@ -10,15 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import scipy.linalg
 
 from annotate.pose.normal import NormalEquations
-
-MIN_DEPTH = 1e-6
-BEHIND_PX = 20.0
-"""Residual given to a point behind its camera: constant, and not so large that one stray point, to be thrown
-out later, holds up the step of all others."""
-
+from annotate.pose.reprojection import Cameras, Free, Observations, linearise, moved_by, residuals
 
 FIRST_DAMPING = 1e-5
 SETTLED_DAMPING = 1e-7
@@ -26,64 +19,28 @@ SETTLED_DAMPING = 1e-7
 focal length lies in a valley whose curvature is a millionth of the diagonal."""
 
 
-@dataclass
-class Cameras:
-    """M cameras: world-to-camera rotation (M, 3, 3), centre (M, 3), intrinsics (M, 4), and one k1 for all."""
+@dataclass(frozen=True)
+class Noise:
+    """What is known of the errors of observations, in pixels of the working size."""
 
-    rotation: np.ndarray
-    centre: np.ndarray
-    intrinsics: np.ndarray
-    k1: float = 0.0
+    sigma_px: float = 0.4  # 1-sigma of either coordinate
+    huber_px: float = 1.0  # residual beyond which an observation counts linearly
 
-    def copy(self) -> Cameras:
-        return Cameras(self.rotation.copy(), self.centre.copy(), self.intrinsics.copy(), self.k1)
-
-    def __len__(self) -> int:
-        return len(self.centre)
-
-    def c2w(self) -> np.ndarray:
-        """(M, 4, 4)."""
-        poses = np.tile(np.eye(4), (len(self), 1, 1))
-        poses[:, :3, :3] = self.rotation.swapaxes(1, 2)
-        poses[:, :3, 3] = self.centre
-        return poses
-
-
-@dataclass
-class Observations:
-    """O observations: camera (O,), point (O,), pixel (O, 2); a camera sees a point at most once."""
-
-    camera: np.ndarray
-    point: np.ndarray
-    pixel: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.camera)
-
-    def select(self, keep: np.ndarray) -> Observations:
-        """Those of a mask or an index."""
-        return Observations(self.camera[keep], self.point[keep], self.pixel[keep])
-
-
-@dataclass
-class Free:
-    """What may change beside the points. `focal` is "none", "shared" or "each"."""
-
-    cameras: np.ndarray | None = None  # (M,) bool; None frees all but the gauge
-    focal: str = "none"
-    principal: bool = False  # one shift of (cx, cy) for all cameras
-    distortion: bool = False
+    @property
+    def limit(self) -> float:
+        """Huber's limit in units of sigma."""
+        return self.huber_px / self.sigma_px
 
 
 @dataclass
 class Priors:
     """What is believed of the intrinsics before looking; sigmas as in the paper's per-frame camera model."""
 
-    log_focal: float | None = None  # centre of the prior on mean log fx; None: no prior
-    log_focal_sigma: float = 0.3
-    log_focal_step_sigma: float = 0.002  # of log f between neighbouring frames, grows with the square root
+    log_focal: float | None = None  # centre of the prior on log fx; None: no prior
+    log_focal_sigma: float = 0.3  # of all cameras together
+    log_focal_step_sigma: float = 0.002  # of log f between neighbouring frames, grows with the gap
     frame: np.ndarray | None = None  # (M,) frame numbers, for the step prior
-    principal: np.ndarray | None = None  # (2,) centre of the prior on mean (cx, cy)
+    principal: np.ndarray | None = None  # (2,) centre of the prior on (cx, cy)
     principal_sigma: float = 6.4
     k1_sigma: float = 0.05
 
@@ -97,202 +54,174 @@ class Solution:
     cost: float
     total_cost: float
     iterations: int
-    covariance: np.ndarray | None = None  # (6 M, 6 M) of (rotation, centre); gauge rows are zero
+    variance: np.ndarray | None = None  # (M, 6) of (rotation, centre): 0 of the gauge, NaN where unknown
     focal_sigma_log: float | None = None  # of the shared, or the median of the single ones
     residual_px: np.ndarray = field(default_factory=lambda: np.zeros(0))  # (O,)
 
 
-def rotation_from_vector(vector: np.ndarray) -> np.ndarray:
-    """Rodrigues' formula, (..., 3) -> (..., 3, 3)."""
-    angle = np.linalg.norm(vector, axis=-1)[..., None, None]
-    cross = skew(vector)
-    small = angle < 1e-8
-    safe = np.where(small, 1.0, angle)
-    a = np.where(small, 1.0 - angle**2 / 6, np.sin(safe) / safe)
-    b = np.where(small, 0.5 - angle**2 / 24, (1 - np.cos(safe)) / safe**2)
-    return np.eye(3) + a * cross + b * (cross @ cross)
-
-
-def skew(vector: np.ndarray) -> np.ndarray:
-    """(..., 3) -> (..., 3, 3) with skew(a) @ b = a x b."""
-    x, y, z = np.moveaxis(np.asarray(vector, np.float64), -1, 0)
-    zero = np.zeros_like(x)
-    rows = [np.stack(row, -1) for row in ((zero, -z, y), (z, zero, -x), (-y, x, zero))]
-    return np.stack(rows, -2)
-
-
-def residuals(cameras: Cameras, points: np.ndarray, seen: Observations) -> tuple[np.ndarray, np.ndarray]:
-    """Reprojection errors (O, 2) in pixels and depths (O,)."""
-    towards = points[seen.point] - cameras.centre[seen.camera]
-    local = np.einsum("oij,oj->oi", cameras.rotation[seen.camera], towards)
-    depth = local[:, 2]
-    behind = depth < MIN_DEPTH
-    plane = local[:, :2] / np.where(behind, 1.0, depth)[:, None]
-    bent = plane * (1.0 + cameras.k1 * (plane**2).sum(1))[:, None]
-    k = cameras.intrinsics[seen.camera]
-    error = bent * k[:, :2] + k[:, 2:] - seen.pixel
-    error[behind] = BEHIND_PX
-    return error, depth
-
-
-def linearise(
-    cameras: Cameras, points: np.ndarray, seen: Observations, free: Free
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Errors (O, 2); derivatives by camera (O, 2, 6 or 7), point (O, 2, 3) and shared values (O, 2, g)."""
-    rotation = cameras.rotation[seen.camera]
-    local = np.einsum("oij,oj->oi", rotation, points[seen.point] - cameras.centre[seen.camera])
-    behind = local[:, 2] < MIN_DEPTH
-    z = np.where(behind, 1.0, local[:, 2])
-    x, y = local[:, 0] / z, local[:, 1] / z
-    square = x * x + y * y
-    radial = 1.0 + cameras.k1 * square
-    k = cameras.intrinsics[seen.camera]
-    error = np.stack([x * radial * k[:, 0] + k[:, 2], y * radial * k[:, 1] + k[:, 3]], 1) - seen.pixel
-    error[behind] = BEHIND_PX
-    # d(bent x, bent y) / d(x, y), then by local coordinates
-    cross = 2 * cameras.k1 * x * y
-    dx = np.stack([radial + 2 * cameras.k1 * x * x, cross], 1) * k[:, :1] / z[:, None]
-    dy = np.stack([cross, radial + 2 * cameras.k1 * y * y], 1) * k[:, 1:2] / z[:, None]
-    plane = np.stack([dx, dy], 1)  # (O, 2, 2)
-    by_local = np.empty((len(seen), 2, 3))
-    by_local[:, :, :2] = plane
-    by_local[:, :, 2] = -(plane[:, :, 0] * x[:, None] + plane[:, :, 1] * y[:, None])
-    by_local[behind] = 0.0
-    by_point = by_local @ rotation
-    each = free.focal == "each"
-    by_camera = np.empty((len(seen), 2, 7 if each else 6))
-    by_camera[:, :, 0] = by_local[:, :, 2] * local[:, None, 1] - by_local[:, :, 1] * local[:, None, 2]
-    by_camera[:, :, 1] = by_local[:, :, 0] * local[:, None, 2] - by_local[:, :, 2] * local[:, None, 0]
-    by_camera[:, :, 2] = by_local[:, :, 1] * local[:, None, 0] - by_local[:, :, 0] * local[:, None, 1]
-    by_camera[:, :, 3:6] = -by_point
-    scaled = np.stack([x * radial * k[:, 0], y * radial * k[:, 1]], 1)
-    scaled[behind] = 0.0
-    if each:
-        by_camera[:, :, 6] = scaled
-    shared = []
-    if free.focal == "shared":
-        axis = _stretch_axis(cameras, free)
-        along = (points[seen.point] - cameras.centre[seen.camera]) @ axis
-        shared.append(scaled + (by_point @ axis) * along[:, None])
-    if free.principal:
-        unit = np.where(behind, 0.0, 1.0)
-        shared += [np.stack([unit, 0 * unit], 1), np.stack([0 * unit, unit], 1)]
-    if free.distortion:
-        bend = np.stack([x * k[:, 0], y * k[:, 1]], 1) * square[:, None]
-        shared.append(np.where(behind[:, None], 0.0, bend))
-    by_shared = np.stack(shared, 2) if shared else np.zeros((len(seen), 2, 0))
-    return error, by_camera, by_point, by_shared
-
-
-def huber_cost(error: np.ndarray, limit: float) -> float:
-    """Sum of Huber's loss of |error|, error (O, 2), quadratic up to `limit`."""
-    length = np.sqrt((error**2).sum(1))
+def huber_cost(length: np.ndarray, limit: float) -> float:
+    """Sum of Huber's loss of lengths (O,), quadratic up to `limit`."""
     return float(np.where(length <= limit, 0.5 * length**2, limit * (length - 0.5 * limit)).sum())
 
 
-def _prior_rows(
-    cameras: Cameras, free: Free, priors: Priors, size: int, shared_at: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Linear prior terms: matrix (rows, size) and residual (rows,), each row in units of its sigma."""
-    rows: list[np.ndarray] = []
-    values: list[float] = []
-    count = len(cameras)
+def spread(length: np.ndarray, limit: float, group: np.ndarray, left: np.ndarray) -> np.ndarray:
+    """What to multiply the inverse of J'WJ with for a variance, (n,) by `group` (O,) of the observations.
+
+    length (O,) of residuals in units of sigma; left (n,) equations beyond the unknowns. Near 1 where the
+    residuals are those of the stated noise. Huber 1981, section 7.6, for errors in the plane: those beyond
+    the limit still hold across.
+    """
+    weight = np.minimum(1.0, limit / np.maximum(length, 1e-12))
+    slope = np.where(length <= limit, 1.0, 0.5 * weight)
+    count = len(left)
+    total, weights, slopes, squares = (
+        np.bincount(group, weights=values, minlength=count)
+        for values in (np.ones(len(length)), weight, slope, (weight * length) ** 2))
+    return squares / np.maximum(left, 1) * weights * total / np.maximum(slopes, 1e-12) ** 2
+
+
+def surplus(seen: Observations, parameters: int) -> int:
+    """Equations of the observations beyond the unknowns: `parameters`, and three a point."""
+    return 2 * len(seen) - 3 * len(np.unique(seen.point)) - parameters
+
+
+@dataclass(frozen=True)
+class _Prior:
+    """(weight * step of a parameter + value)^2: of one camera, of a camera against the next, or shared."""
+
+    kind: str  # "camera", "between" or "shared"
+    index: int  # of the camera, or of the shared parameter
+    weight: float
+    value: float
+
+
+def _prior_terms(cameras: Cameras, free: Free, priors: Priors) -> list[_Prior]:
+    """The priors that bear on what is free."""
+    terms: list[_Prior] = []
     log_focal = np.log(cameras.intrinsics[:, 0])
-
-    def add(value: float, sigma: float, entries: dict[int, float]) -> None:
-        row = np.zeros(size)
-        for column, weight in entries.items():
-            row[column] = weight / sigma
-        rows.append(row)
-        values.append(value / sigma)
-
-    at = shared_at
+    at = 0
     if free.focal == "shared":
         if priors.log_focal is not None:
-            add(float(log_focal.mean() - priors.log_focal), priors.log_focal_sigma, {at: 1.0})
+            weight = 1 / priors.log_focal_sigma
+            terms.append(_Prior("shared", at, weight, weight * float(log_focal.mean() - priors.log_focal)))
         at += 1
     if free.focal == "each":
         if priors.log_focal is not None:
-            add(float(log_focal.mean() - priors.log_focal), priors.log_focal_sigma,
-                {7 * i + 6: 1.0 / count for i in range(count)})
-        frame = np.arange(count) if priors.frame is None else priors.frame
-        for i in range(count - 1):
+            weight = 1 / (priors.log_focal_sigma * np.sqrt(len(cameras)))
+            terms += [_Prior("camera", i, weight, weight * float(value - priors.log_focal))
+                      for i, value in enumerate(log_focal)]
+        frame = np.arange(len(cameras)) if priors.frame is None else priors.frame
+        for i, (gap, step) in enumerate(zip(np.diff(frame), np.diff(log_focal))):
             # a zoom ramps: its speed, not its position, is what changes little, but a plain step prior that
             # grows linearly with the gap admits a ramp and needs no more state
-            sigma = priors.log_focal_step_sigma * max(float(frame[i + 1] - frame[i]), 1.0)
-            add(float(log_focal[i + 1] - log_focal[i]), sigma, {7 * i + 13: 1.0, 7 * i + 6: -1.0})
+            weight = 1 / (priors.log_focal_step_sigma * max(float(gap), 1.0))
+            terms.append(_Prior("between", i, weight, weight * float(step)))
     if free.principal:
         if priors.principal is not None:
-            for axis in range(2):
-                value = float(cameras.intrinsics[:, 2 + axis].mean() - priors.principal[axis])
-                add(value, priors.principal_sigma, {at + axis: 1.0})
+            weight = 1 / priors.principal_sigma
+            off = cameras.intrinsics[:, 2:].mean(0) - priors.principal
+            terms += [_Prior("shared", at + axis, weight, weight * float(off[axis])) for axis in range(2)]
         at += 2
     if free.distortion:
-        add(cameras.k1, priors.k1_sigma, {at: 1.0})
-    if not rows:
-        return np.zeros((0, size)), np.zeros(0)
-    return np.stack(rows), np.array(values)
+        weight = 1 / priors.k1_sigma
+        terms.append(_Prior("shared", at, weight, weight * cameras.k1))
+    return terms
 
 
-def _stretch_axis(cameras: Cameras, free: Free) -> np.ndarray:
-    """The mean viewing direction (3,), along which the world is stretched as the shared focal length grows.
+class _Problem:
+    """One adjustment: what is seen and free, and the system that a step is solved from."""
 
-    While cameras look the same way, a longer focal length and a scene as much deeper give the same images: a
-    curved valley along which plain steps crawl. With the stretch as part of the focal length's own step, the
-    valley is straight. Zero where some cameras are held: then the world is not ours to stretch.
-    """
-    if free.cameras is not None:
-        return np.zeros(3)
-    mean = cameras.rotation[:, 2].mean(0)
-    length = float(np.linalg.norm(mean))
-    return mean / length if length > 0.3 else np.zeros(3)
+    def __init__(
+        self, cameras: Cameras, points: np.ndarray, seen: Observations, free: Free, priors: Priors,
+        noise: Noise,
+    ) -> None:
+        self.seen = seen.select(np.argsort(seen.point, kind="stable"))
+        self.free, self.priors, self.noise = free, priors, noise
+        self.moving = np.ones(len(cameras), bool) if free.cameras is None else free.cameras
+        self.number = np.where(self.moving, np.cumsum(self.moving) - 1, -1)
+        self.width = 7 if free.focal == "each" else 6
+        self.shared = int(free.focal == "shared") + 2 * int(free.principal) + int(free.distortion)
+        self.system = NormalEquations(self.number[self.seen.camera], self.seen.point, int(self.moving.sum()),
+                                      len(points), self.width, self.shared)
+        self.held = self._gauge(cameras)
 
+    def _gauge(self, cameras: Cameras) -> np.ndarray:
+        """Parameters that fix the world where all cameras are free: the first camera, and the largest
+        coordinate of the farthest centre from it."""
+        if self.free.cameras is not None:
+            return np.zeros(0, np.int64)
+        distance = np.linalg.norm(cameras.centre - cameras.centre[0], axis=1)
+        far = int(np.argmax(distance))
+        if not far:
+            return np.arange(6)
+        axis = int(np.argmax(np.abs(cameras.centre[far] - cameras.centre[0])))
+        return np.append(np.arange(6), far * self.width + 3 + axis)
 
-def moved_by(
-    cameras: Cameras, points: np.ndarray, step: np.ndarray, point_step: np.ndarray, free: Free
-) -> tuple[Cameras, np.ndarray]:
-    """Cameras and points after a step in all parameters (fixed ones have step 0)."""
-    width = 7 if free.focal == "each" else 6
-    own = step[: width * len(cameras)].reshape(len(cameras), width)
-    moved = cameras.copy()
-    moved.rotation = rotation_from_vector(own[:, :3]) @ cameras.rotation
-    moved.centre = cameras.centre + own[:, 3:6]
-    if free.focal == "each":
-        moved.intrinsics[:, :2] *= np.exp(np.clip(own[:, 6:7], -0.5, 0.5))
-    shared = step[width * len(cameras):]
-    at = 0
-    points = points + point_step
-    if free.focal == "shared":
-        ratio = float(np.exp(np.clip(shared[0], -0.5, 0.5)))
-        moved.intrinsics[:, :2] *= ratio
-        axis, origin = _stretch_axis(cameras, free), cameras.centre[0]
-        points = points + (ratio - 1) * ((points - origin) @ axis)[:, None] * axis
-        moved.centre = moved.centre + (ratio - 1) * ((moved.centre - origin) @ axis)[:, None] * axis
-        at = 1
-    if free.principal:
-        moved.intrinsics[:, 2:] += shared[at:at + 2]
-        at += 2
-    if free.distortion:
-        moved.k1 = cameras.k1 + float(shared[at])
-    return moved, points
+    def cost(self, cameras: Cameras, points: np.ndarray) -> tuple[float, float]:
+        """Robust cost of the observations, and with the priors."""
+        error, _ = residuals(cameras, points, self.seen)
+        length = np.sqrt((error**2).sum(1)) / self.noise.sigma_px
+        data = huber_cost(length, self.noise.limit)
+        priors = sum(term.value**2 for term in _prior_terms(cameras, self.free, self.priors))
+        return data, data + 0.5 * priors
 
+    def linearise(self, cameras: Cameras, points: np.ndarray) -> np.ndarray:
+        """Fill the system; returns lengths (O,) of the errors in units of sigma."""
+        error, by_camera, by_point, by_shared = linearise(cameras, points, self.seen, self.free)
+        error /= self.noise.sigma_px
+        length = np.sqrt((error**2).sum(1))
+        weight = np.minimum(1.0, self.noise.limit / np.maximum(length, 1e-12))
+        root = np.sqrt(weight)[:, None]
+        scale = (root / self.noise.sigma_px)[:, :, None]
+        self.system.assemble(error * root, by_camera * scale, by_point * scale, by_shared * scale)
+        for term in _prior_terms(cameras, self.free, self.priors):
+            self._add(term)
+        return length
 
-def _free_columns(cameras: Cameras, free: Free, shared: int) -> np.ndarray:
-    """Indices of the parameters that may change, with the gauge taken out.
+    def _add(self, term: _Prior) -> None:
+        if term.kind == "shared":
+            self.system.add_to_shared(term.index, term.weight, term.value)
+            return
+        number = int(self.number[term.index])
+        if term.kind == "camera":
+            if number >= 0:
+                self.system.add_to_camera(number, 6, term.weight, term.value)
+            return
+        following = int(self.number[term.index + 1])
+        if number >= 0 and following >= 0:
+            self.system.add_between(number, 6, term.weight, term.value)
+        elif following >= 0:
+            self.system.add_to_camera(following, 6, term.weight, term.value)
+        elif number >= 0:
+            self.system.add_to_camera(number, 6, term.weight, -term.value)
 
-    Where all cameras are free, the first is fixed, and so is the largest coordinate of the farthest centre.
-    """
-    width = 7 if free.focal == "each" else 6
-    count = len(cameras)
-    mask = np.ones((count, width), bool)
-    if free.cameras is None:
-        far = int(np.argmax(np.linalg.norm(cameras.centre - cameras.centre[0], axis=1)))
-        mask[0, :6] = False
-        if far:
-            mask[far, 3 + int(np.argmax(np.abs(cameras.centre[far] - cameras.centre[0])))] = False
-    else:
-        mask[~free.cameras] = False
-    return np.flatnonzero(np.concatenate([mask.ravel(), np.ones(shared, bool)]))
+    def moved(
+        self, cameras: Cameras, points: np.ndarray, step: np.ndarray, point_step: np.ndarray
+    ) -> tuple[Cameras, np.ndarray]:
+        own = np.zeros((len(cameras), self.width))
+        own[self.moving] = step[:len(step) - self.shared].reshape(-1, self.width)
+        whole = np.concatenate([own.ravel(), step[len(step) - self.shared:]])
+        return moved_by(cameras, points, whole, point_step, self.free)
+
+    def with_variance(self, solution: Solution) -> Solution:
+        """The solution with variances, larger or smaller as its residuals are than the stated noise."""
+        length = self.linearise(solution.cameras, solution.points)
+        variance = self.system.variances(self.held)
+        if variance is None:
+            return solution
+        left = surplus(self.seen, self.system.size - len(self.held))
+        variance = variance * spread(length, self.noise.limit, np.zeros(len(length), int), np.array([left]))
+        variance[variance < 0] = np.nan
+        own = variance[:len(variance) - self.shared].reshape(-1, self.width)
+        focal = None
+        if self.free.focal == "shared":
+            focal = float(np.sqrt(variance[len(variance) - self.shared]))
+        elif self.free.focal == "each":
+            focal = float(np.sqrt(np.nanmedian(own[:, 6]))) if np.isfinite(own[:, 6]).any() else None
+        whole = np.zeros((len(self.moving), 6))
+        whole[self.moving] = own[:, :6]
+        known = focal if focal is not None and np.isfinite(focal) and focal > 0 else None
+        return replace(solution, variance=whole, focal_sigma_log=known)
 
 
 def adjust(
@@ -301,11 +230,10 @@ def adjust(
     seen: Observations,
     free: Free,
     priors: Priors | None = None,
-    huber_px: float = 1.0,
-    noise_px: float = 0.4,
+    noise: Noise | None = None,
     max_iterations: int = 30,
     tolerance: float = 1e-5,
-    covariance: bool = False,
+    variance: bool = False,
 ) -> Solution:
     """Adjust cameras and points (N, 3) to the observations, every point seen at least once.
 
@@ -316,33 +244,18 @@ def adjust(
     if not fits:
         raise ValueError(f"bundle adjustment: {len(seen)} observations of {len(points)} points by "
                          f"{len(cameras)} cameras do not fit each other")
-    priors = priors or Priors()
-    order = np.argsort(seen.point, kind="stable")
-    ordered = seen.select(order)
-    limit = huber_px / noise_px
-    shared = int(free.focal == "shared") + 2 * int(free.principal) + int(free.distortion)
-    width = 7 if free.focal == "each" else 6
-    size = width * len(cameras) + shared
-    columns = _free_columns(cameras, free, shared)
-    system = NormalEquations(ordered.camera, ordered.point, len(cameras), len(points), width, shared)
-
-    def cost_of(candidate: Cameras, where: np.ndarray) -> tuple[float, float]:
-        error, _ = residuals(candidate, where, ordered)
-        data = huber_cost(error / noise_px, limit)
-        _, values = _prior_rows(candidate, free, priors, size, width * len(cameras))
-        return data, data + 0.5 * float(values @ values)
-
-    data_cost, total = cost_of(cameras, points)
+    problem = _Problem(cameras, points, seen, free, priors or Priors(), noise or Noise())
+    data_cost, total = problem.cost(cameras, points)
     damping, iterations = FIRST_DAMPING, 0
     while iterations < max_iterations:
         iterations += 1
-        _assemble(system, cameras, points, ordered, free, priors, limit, noise_px)
+        problem.linearise(cameras, points)
         improved = False
         for _ in range(7):
-            step = system.solve(damping, columns)
+            step = problem.system.solve(damping, problem.held)
             if step is not None:
-                moved, shifted = moved_by(cameras, points, *step, free)
-                new_data, new_total = cost_of(moved, shifted)
+                moved, shifted = problem.moved(cameras, points, *step)
+                new_data, new_total = problem.cost(moved, shifted)
                 if new_total < total:
                     improved = True
                     break
@@ -357,43 +270,4 @@ def adjust(
     error, _ = residuals(cameras, points, seen)
     solution = Solution(cameras, points, data_cost, total, iterations,
                         residual_px=np.sqrt((error**2).sum(1)))
-    if covariance:
-        _assemble(system, cameras, points, ordered, free, priors, limit, noise_px)
-        solution = _with_covariance(solution, system, columns, width, free)
-    return solution
-
-
-def _assemble(
-    system: NormalEquations, cameras: Cameras, points: np.ndarray, seen: Observations, free: Free,
-    priors: Priors, limit: float, noise_px: float,
-) -> None:
-    error, by_camera, by_point, by_shared = linearise(cameras, points, seen, free)
-    error /= noise_px
-    length = np.sqrt((error**2).sum(1))
-    root = np.sqrt(np.minimum(1.0, limit / np.maximum(length, 1e-12)))[:, None]
-    scale = (root / noise_px)[:, :, None]
-    system.assemble(error * root, by_camera * scale, by_point * scale, by_shared * scale)
-    rows, values = _prior_rows(cameras, free, priors, system.size, system.shared_at)
-    system.add_rows(rows, values)
-
-
-def _with_covariance(
-    solution: Solution, system: NormalEquations, columns: np.ndarray, width: int, free: Free
-) -> Solution:
-    """The solution with the covariance of its cameras, inflated where residuals exceed the stated noise."""
-    reduced = system.reduced(0.0)[0][np.ix_(columns, columns)]
-    count = len(solution.cameras)
-    try:
-        inverse = scipy.linalg.inv(reduced + 1e-12 * np.diag(np.diag(reduced)))
-    except scipy.linalg.LinAlgError:
-        return solution
-    whole = np.zeros((system.size, system.size))
-    whole[np.ix_(columns, columns)] = inverse
-    variance = np.diag(whole)
-    focal = None
-    if free.focal == "shared":
-        focal = float(np.sqrt(max(variance[width * count], 0.0)))
-    elif free.focal == "each":
-        focal = float(np.sqrt(np.median(np.maximum(variance[6: 7 * count: 7], 0.0))))
-    pose = (np.arange(count)[:, None] * width + np.arange(6)).ravel()
-    return replace(solution, covariance=whole[np.ix_(pose, pose)], focal_sigma_log=focal)
+    return problem.with_variance(solution) if variance else solution

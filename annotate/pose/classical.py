@@ -36,7 +36,7 @@ class ClassicalEngine:
     """`annotate.pose.engine.PoseEngine` by points and geometry alone."""
 
     name = "classical"
-    version = "1"
+    version = "3"
 
     def __init__(self, config: ClassicalConfig | None = None) -> None:
         self.config = config or ClassicalConfig()
@@ -69,31 +69,32 @@ class ClassicalEngine:
         diagnostics: Diagnostics = {
             "keyframes": float(len(tracks.keyframes)), "working_width": float(work[1]), **found.diagnostics()}
         if found.motion == Motion.STATIC:
-            return self._standing(timestamps, size, work, known, diagnostics)
+            return self._standing(timestamps, size, intrinsics, diagnostics)
         if found.motion == Motion.LOW_TEXTURE:
             reason = (f"too little texture: {found.tracks:.0f} points could be followed, "
                       f"{self.config.min_tracks} are needed")
             return CameraTrack.failed(reason, timestamps, size, self.name, found.motion, diagnostics)
         if found.motion == Motion.ROTATION_ONLY:
             return self._turning(frames, timestamps, intrinsics, diagnostics)
-        return self._moving(gray, tracks, timestamps, size, known, found.motion, diagnostics)
+        track = self._moving(gray, tracks, timestamps, size, known, found.motion, diagnostics)
+        if intrinsics is not None:  # to the last bit, which scaling there and back does not keep
+            track.intrinsics = intrinsics.copy()
+        return track
 
     def _standing(
-        self, timestamps: np.ndarray, size: tuple[int, int], work: tuple[int, int], known: np.ndarray | None,
+        self, timestamps: np.ndarray, size: tuple[int, int], intrinsics: np.ndarray | None,
         diagnostics: Diagnostics,
     ) -> CameraTrack:
-        """A camera that does not move: identity poses; its focal length is the prior's."""
+        """A camera that does not move: identity poses; its focal length, unless given, is the prior's."""
         count = len(timestamps)
-        intrinsics = known
         if intrinsics is None:
-            focal = focal_of_fov(self.config.prior_fov_deg, work)
-            intrinsics = np.tile([focal, focal, work[1] / 2, work[0] / 2], (count, 1))
+            focal = focal_of_fov(self.config.prior_fov_deg, size)
+            intrinsics = np.tile([focal, focal, size[1] / 2, size[0] / 2], (count, 1))
             diagnostics["focal_sigma_log"] = 0.3
         diagnostics["verdict"] = "no camera motion"
         return CameraTrack(
-            c2w=np.tile(np.eye(4), (count, 1, 1)), intrinsics=resize_intrinsics(intrinsics, work, size),
-            size=size, timestamps=timestamps, sigma_position=np.zeros(count),
-            sigma_rotation_deg=np.zeros(count),
+            c2w=np.tile(np.eye(4), (count, 1, 1)), intrinsics=intrinsics.copy(), size=size,
+            timestamps=timestamps, sigma_position=np.zeros(count), sigma_rotation_deg=np.zeros(count),
             frame_verdict=np.full(count, FrameVerdict.ESTIMATED, np.uint8), motion=Motion.STATIC,
             engine=self.name, diagnostics=diagnostics,
         )
@@ -103,7 +104,7 @@ class ClassicalEngine:
     ) -> CameraTrack:
         from annotate.pose.rotation import estimate_rotations
 
-        track = estimate_rotations(frames, timestamps, intrinsics)
+        track = estimate_rotations(frames, timestamps, intrinsics, self.config.rotation)
         track.diagnostics = {**diagnostics, **track.diagnostics}
         track.engine = self.name
         track.diagnostics["doubts"] = doubts(track) if track.failure is None else None
@@ -118,7 +119,7 @@ class ClassicalEngine:
             return CameraTrack.failed("no pair of keyframes gives a relative camera pose", timestamps, size,
                                       self.name, motion, diagnostics)
         diagnostics |= best.diagnostics
-        posed = pose_all_frames(tracks, best.map, best.names, known, best.covariance, timestamps, self.config)
+        posed = pose_all_frames(tracks, best.map, best.names, known, best.variance, timestamps, self.config)
         diagnostics |= posed.diagnostics
         failure = None
         missing = int((posed.frame_verdict == FrameVerdict.UNPOSED).sum())

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from annotate.pose.bundle import Free, Priors, Solution, residuals
+from annotate.pose.bundle import Priors, Solution
+from annotate.pose.reprojection import Free, Observations, residuals
 from annotate.pose.window import INLIER_PX, MIN_FOCAL_RANGE, KeyframeMap
 from dataset.camera import rotation_angle_deg
 
@@ -20,35 +21,41 @@ MIN_TURN_DEG = 15.0
 
 @dataclass
 class Finish:
-    """Covariance (6 K', 6 K') of the posed keyframes in their order, or None; and what was chosen."""
+    """Variances (K', 6) of the posed keyframes in their order, or None; and what was chosen."""
 
-    covariance: np.ndarray | None
+    variance: np.ndarray | None
     diagnostics: dict[str, float | str | bool | None] = field(default_factory=dict)
 
 
-def finish(keyframe_map: KeyframeMap, priors: Priors, free: Free) -> Finish:
-    """Adjust everything, twice culling what does not fit, then let the intrinsics vary if that pays."""
+def finish(keyframe_map: KeyframeMap, whole: Observations, priors: Priors, free: Free) -> Finish:
+    """Adjust the grown map and let the intrinsics vary if that pays; then go on with the `whole` of what is
+    seen of its points."""
     known = keyframe_map.known
-    for limit in (2 * INLIER_PX, INLIER_PX):
-        keyframe_map.adjust(free, priors, max_iterations=10, tolerance=1e-3)
-        keyframe_map.cull(limit)
-        keyframe_map.triangulate_new()
-    solution = keyframe_map.adjust(free, priors, max_iterations=12, tolerance=3e-4)
-    if not known and solution is not None:
-        free, solution = _select_model(keyframe_map, priors, free, solution)
+    keyframe_map.adjust(free, priors, max_iterations=10, tolerance=1e-3)
     keyframe_map.cull(INLIER_PX)
     keyframe_map.triangulate_new()
-    final = keyframe_map.adjust(free, priors, max_iterations=12, tolerance=1e-4, covariance=True)
+    keyframe_map.measure_noise()
+    solution = keyframe_map.adjust(free, priors, max_iterations=12, tolerance=3e-4)
+    if not known and solution is not None:
+        free = _select_model(keyframe_map, priors, free, solution)
+    keyframe_map.widen(whole)
+    keyframe_map.measure_noise()
+    keyframe_map.adjust(free, priors, max_iterations=10, tolerance=1e-3)
+    keyframe_map.cull(INLIER_PX)
+    keyframe_map.triangulate_new()
+    keyframe_map.measure_noise()
+    final = keyframe_map.adjust(free, priors, max_iterations=10, tolerance=2e-4, variance=True)
     if final is None:
         return Finish(None)
     use = keyframe_map.usable()
     error, _ = residuals(keyframe_map.cameras, keyframe_map.points, keyframe_map.seen.select(use))
     inside = keyframe_map.posed[keyframe_map.seen.camera]
     f = keyframe_map.cameras.intrinsics[keyframe_map.posed, 0]
-    return Finish(final.covariance, {
+    return Finish(final.variance, {
         "reprojection_px": float(np.median(np.linalg.norm(error, axis=1))),
         "inlier_share": float(use.sum() / max(int(inside.sum()), 1)),
         "points": float(keyframe_map.solved.sum()),
+        "noise_px": keyframe_map.noise.sigma_px,
         "focal_sigma_log": final.focal_sigma_log if not known else 0.0,
         "focal_model": "known" if known else free.focal,
         "focal_range": float((f.max() - f.min()) / np.median(f)),
@@ -56,30 +63,30 @@ def finish(keyframe_map: KeyframeMap, priors: Priors, free: Free) -> Finish:
     })
 
 
-def _select_model(
-    keyframe_map: KeyframeMap, priors: Priors, free: Free, solution: Solution
+def _select_model(keyframe_map: KeyframeMap, priors: Priors, free: Free, solution: Solution) -> Free:
+    """Try a focal length per keyframe, lens distortion, a shared principal point in turn; keep what pays."""
+    rotation = keyframe_map.cameras.rotation[keyframe_map.posed]
+    if free.focal == "shared":
+        free, solution = _try(keyframe_map, priors, free, replace(free, focal="each"), solution)
+    free, solution = _try(keyframe_map, priors, free, replace(free, distortion=True), solution)
+    if rotation_angle_deg(rotation @ rotation[0].T).max() > MIN_TURN_DEG:
+        free, solution = _try(keyframe_map, priors, free, replace(free, principal=True), solution)
+    return free
+
+
+def _try(
+    keyframe_map: KeyframeMap, priors: Priors, free: Free, freer: Free, solution: Solution
 ) -> tuple[Free, Solution]:
-    """Try a focal length per keyframe, lens distortion, a shared principal point; keep what pays."""
-    turn = rotation_angle_deg(keyframe_map.cameras.rotation[keyframe_map.posed]
-                              @ keyframe_map.cameras.rotation[keyframe_map.posed][0].T)
-    candidates = [Free(focal="each")] if free.focal == "shared" else []
-    candidates.append(Free(focal=free.focal, distortion=True))
-    if turn.max() > MIN_TURN_DEG:
-        candidates.append(Free(focal=free.focal, principal=True))
-    for candidate in candidates:
-        merged = Free(focal="each" if "each" in (candidate.focal, free.focal) else free.focal,
-                      principal=free.principal or candidate.principal,
-                      distortion=free.distortion or candidate.distortion)
-        kept = keyframe_map.cameras.copy(), keyframe_map.points.copy()
-        tried = keyframe_map.adjust(merged, priors, max_iterations=GLANCE, tolerance=1e-3)
-        drop = MIN_ZOOM_DROP if candidate.focal != free.focal else MIN_LENS_DROP
-        if tried is not None and tried.cost < (1 - 0.5 * drop) * solution.cost:
-            tried = keyframe_map.adjust(merged, priors, max_iterations=15, tolerance=3e-4)
-        f = keyframe_map.cameras.intrinsics[keyframe_map.posed, 0]
-        varies = (f.max() - f.min()) / np.median(f) > MIN_FOCAL_RANGE
-        pays = tried is not None and tried.cost < (1 - drop) * solution.cost
-        if tried is not None and pays and (varies or candidate.focal == free.focal):
-            free, solution = merged, tried
-        else:
-            keyframe_map.cameras, keyframe_map.points = kept
+    """What is free, and its solution, after a freer model has been tried; the map is that of the better."""
+    zooms = freer.focal != free.focal
+    drop = MIN_ZOOM_DROP if zooms else MIN_LENS_DROP
+    kept = keyframe_map.cameras.copy(), keyframe_map.points.copy()
+    tried = keyframe_map.adjust(freer, priors, max_iterations=GLANCE, tolerance=1e-3)
+    if tried is not None and tried.cost < (1 - 0.5 * drop) * solution.cost:
+        tried = keyframe_map.adjust(freer, priors, max_iterations=15, tolerance=3e-4)
+    focal = keyframe_map.cameras.intrinsics[keyframe_map.posed, 0]
+    varies = np.ptp(focal) > MIN_FOCAL_RANGE * np.median(focal)
+    if tried is not None and tried.cost < (1 - drop) * solution.cost and (varies or not zooms):
+        return freer, tried
+    keyframe_map.cameras, keyframe_map.points = kept
     return free, solution

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from annotate.frames import Frames
+from annotate.pose.tracks import working_size
 
 MIN_FLOW_PX, MAX_FLOW_PX = 10.0, 40.0
 _MAX_ROUND_TRIP_PX = 0.7
@@ -37,12 +38,13 @@ class FlowPairs:
 
 
 def follow_pairs(frames: Frames, count: int = 25, width: int = 640, margin: int = 0) -> FlowPairs:
-    """About `count` pairs spread over the clip, median flow 10 to 40 px at `width` where motion allows.
+    """About `count` pairs spread over the clip, median flow 10 to 40 px where motion allows, in frames shrunk
+    to the pixel count of a 16:9 image of `width`.
 
     Points are corners followed by pyramidal Lucas-Kanade there and back within 0.7 px. `margin` frames at
     both ends stay unused. Pairs with too few points are left out; the result may be empty.
     """
-    gray = frames.gray(width)
+    gray = frames.gray(working_size(frames.size, width)[1])
     low, high = margin, len(gray) - 1 - margin
     found: list[tuple[int, int, np.ndarray, np.ndarray]] = []
     taken: set[tuple[int, int]] = set()

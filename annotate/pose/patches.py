@@ -25,8 +25,7 @@ class Patches:
         self.ids = np.zeros(0, np.int64)
         samples = self.grid.shape[1]
         self.template = np.zeros((0, samples), np.float32)
-        self.descent = np.zeros((0, samples, 6), np.float32)
-        self.inverse = np.zeros((0, 6, 6), np.float32)
+        self.towards = np.zeros((0, 6, samples), np.float32)  # from a patch's difference to its step
         self.warp = np.zeros((0, 2, 2), np.float32)  # from the first view to the last aligned one
 
     def remember(self, image: np.ndarray, ids: np.ndarray, points: np.ndarray) -> None:
@@ -52,16 +51,15 @@ class Patches:
         hessian = hessian + np.diag(ridge) * scale + 1e-6 * np.eye(6, dtype=np.float32)
         self.ids = np.concatenate([self.ids, ids])
         self.template = np.concatenate([self.template, values.astype(np.float32)])
-        self.descent = np.concatenate([self.descent, descent.astype(np.float32)])
-        inverse = np.linalg.inv(hessian.astype(np.float64)).astype(np.float32)
-        self.inverse = np.concatenate([self.inverse, inverse])
+        towards = np.linalg.inv(hessian.astype(np.float64)) @ descent.swapaxes(1, 2)
+        self.towards = np.concatenate([self.towards, towards.astype(np.float32)])
         self.warp = np.concatenate([self.warp, plain])
 
     def forget(self, living: np.ndarray) -> None:
         """Drop the views of tracks that have ended; `living` ids ascending."""
         keep = np.isin(self.ids, living, assume_unique=True)
-        self.ids, self.template, self.descent = self.ids[keep], self.template[keep], self.descent[keep]
-        self.inverse, self.warp = self.inverse[keep], self.warp[keep]
+        self.ids, self.template = self.ids[keep], self.template[keep]
+        self.towards, self.warp = self.towards[keep], self.warp[keep]
 
     def align(
         self, image: np.ndarray, ids: np.ndarray, points: np.ndarray, min_correlation: float
@@ -74,16 +72,14 @@ class Patches:
         if not len(ids):
             return np.zeros(0, bool), points
         slot = np.searchsorted(self.ids, ids)
-        template, descent, inverse = self.template[slot], self.descent[slot], self.inverse[slot]
+        template, towards = self.template[slot], self.towards[slot]
         warp, centre = self.warp[slot].copy(), points.astype(np.float32).copy()
         moving = np.arange(len(ids))
         for _ in range(8):
             values, _ = _normalised(self._sample(image, centre[moving], warp[moving], self.half))
-            step = np.einsum("nij,nj->ni", inverse[moving],
-                             np.einsum("nsi,ns->ni", descent[moving], values - template[moving]))
-            inverse_step = np.linalg.inv(np.eye(2, dtype=np.float32) + step[:, 2:].reshape(-1, 2, 2))
-            turned = warp[moving] @ inverse_step
-            centre[moving] -= np.einsum("nij,nj->ni", turned, step[:, :2])
+            step = (towards[moving] @ (values - template[moving])[:, :, None])[:, :, 0]
+            turned = warp[moving] @ np.linalg.inv(np.eye(2, dtype=np.float32) + step[:, 2:].reshape(-1, 2, 2))
+            centre[moving] -= (turned @ step[:, :2, None])[:, :, 0]
             warp[moving] = turned
             sane = np.abs(centre[moving] - points[moving]).max(1) < 2 * _MAX_SHIFT_PX
             moving = moving[(np.abs(step[:, :2]).max(1) > 0.005) & sane]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from annotate.pose.bundle import Cameras, Observations
 from annotate.pose.config import ClassicalConfig
 from annotate.pose.mapper import MapperConfig, MapperMethod, PointTracks, map_frames
+from annotate.pose.reprojection import Cameras, Observations
 from annotate.pose.start import focal_of_fov
 from annotate.pose.tracks import Tracks
 from annotate.pose.window import KeyframeMap

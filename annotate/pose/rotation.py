@@ -7,19 +7,18 @@ motion of the track is ROTATION_ONLY, so no scale exists for it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import cv2
 import numpy as np
 
 from annotate.frames import Frames
+from annotate.pose.config import RotationConfig
 from annotate.pose.pairs import follow
 from annotate.pose.rotation_bundle import Matches, RotationFit, fit_rotations, transfer_error, turn_between
+from annotate.pose.tracks import working_size
 from dataset.camera import resize_intrinsics, rotation_angle_deg
 from dataset.clip import CameraTrack, FrameVerdict, Motion
 
 NAME = "rotation"
-VERSION = "1"
 
 _HOMOGRAPHY_PX = 1.5
 _MIN_POINTS = 25
@@ -28,16 +27,6 @@ _MAX_SHIFT = 0.25  # of the width, before a new keyframe is taken
 _MAX_LOOPS = 40
 _FOCAL_START = np.geomspace(0.4, 3.0, 14)  # of the width: fields of view from 103 to 19 degrees
 _PRIOR_FOCAL = 0.9  # of the longer side
-
-
-@dataclass
-class RotationConfig:
-    """How rotation-only clips are solved."""
-
-    width: int = 640  # pixels to which frames are shrunk for tracking
-    points: int = 150  # corners followed from each keyframe
-    zoom_gain: float = 0.05  # least fall of the robust cost for believing in a focal length per frame
-    zoom_range: float = 0.03  # and least range of it, as a share
 
 
 def estimate_rotations(
@@ -52,7 +41,7 @@ def estimate_rotations(
     inlier_share, turn_deg (largest angle to frame 0).
     """
     config = config or RotationConfig()
-    gray = frames.gray(config.width)
+    gray = frames.gray(working_size(frames.size, config.width)[1])
     count, size = len(gray), (gray.shape[1], gray.shape[2])
     known = None if intrinsics is None else resize_intrinsics(intrinsics, frames.size, size)
     links, inlier_share = _link_frames(gray, config.points)

@@ -14,6 +14,7 @@ import numpy as np
 from annotate.frames import Frames
 from annotate.pose.agreement import Agreement, AgreementLimits, compare
 from annotate.pose.mapper import MapperConfig, MapperMethod, map_frames
+from annotate.pose.tracks import working_size
 from dataset.camera import resize_intrinsics
 from dataset.clip import CameraTrack, FrameVerdict, Motion
 
@@ -28,7 +29,7 @@ class SecondConfig:
     share: float = 0.05  # of the clips, chosen by their names; 1 asks for every clip, 0 for none
     doubtful: bool = True  # and of every clip whose own engine doubts its track
     frames: int = 32  # of a clip that it sees, evenly spaced
-    width: int = 640  # to which they are shrunk
+    width: int = 640  # they are shrunk to the pixel count of a 16:9 image so wide
     methods: list[MapperMethod] = field(default_factory=lambda: [
         MapperMethod.incremental_mapping, MapperMethod.global_mapping])  # asked in turn until one agrees
     mapper: MapperConfig = field(default_factory=lambda: MapperConfig(max_features=1000, overlap=5))
@@ -90,7 +91,7 @@ def estimate_again(
     """Poses of some frames of the clip, NaN for the others. Known intrinsics (F, 4) are held fixed."""
     count = len(frames)
     chosen = np.unique(np.linspace(0, count - 1, min(config.frames, count)).round().astype(int))
-    gray = frames.gray(config.width)
+    gray = frames.gray(working_size(frames.size, config.width)[1])
     size = (gray.shape[1], gray.shape[2])
     known = None if intrinsics is None else resize_intrinsics(intrinsics[chosen], frames.size, size)
     mapper = dataclasses.replace(config.mapper, method=method)

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from annotate.pose.bundle import Free, Priors
+from annotate.pose.bundle import Priors
 from annotate.pose.config import ClassicalConfig
 from annotate.pose.finish import finish
 from annotate.pose.recover import map_from_mapper
+from annotate.pose.reprojection import Free
 from annotate.pose.start import find_start, focal_of_fov
 from annotate.pose.tracks import Tracks
-from annotate.pose.window import KeyframeMap, keyframe_observations
+from annotate.pose.window import KeyframeMap, keyframe_observations, longest
 
 
 @dataclass
@@ -21,7 +22,7 @@ class Solved:
 
     map: KeyframeMap
     names: np.ndarray
-    covariance: np.ndarray | None
+    variance: np.ndarray | None
     broke: int | None
     diagnostics: dict[str, float | str | bool | None]
 
@@ -43,7 +44,8 @@ def solve(
     `recover` starts from a mapper's cameras instead of a pair of our own.
     """
     height, width = tracks.size
-    seen, names = keyframe_observations(tracks)
+    whole, names = keyframe_observations(tracks)
+    seen = longest(whole, len(names), config.growth_points)
     at_keyframes = None if known is None else known[tracks.keyframes]
     priors = Priors(
         log_focal=float(np.log(focal_of_fov(config.prior_fov_deg, tracks.size))),
@@ -65,5 +67,8 @@ def solve(
             "start_gap": float(second - first), "start_focal_px": start.focal_px,
             "start_cost": start.cost, "start_cheirality": start.cheirality}
     broke, free = begun.grow(priors, Free(focal="shared" if known is None else "none"))
-    report = finish(begun, priors, free)
-    return Solved(begun, names, report.covariance, broke, {**diagnostics, **report.diagnostics})
+    if broke is not None:
+        begun.widen(whole)
+        broke, free = begun.grow(priors, free)
+    report = finish(begun, whole, priors, free)
+    return Solved(begun, names, report.variance, broke, {**diagnostics, **report.diagnostics})

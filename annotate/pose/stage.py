@@ -14,7 +14,7 @@ from annotate.pose.config import ClassicalConfig
 from annotate.pose.engine import PoseEngine
 from annotate.pose.given import central_intrinsics, focal_for_poses, given_cameras, has_intrinsics
 from annotate.pose.second import SecondConfig, is_chosen, second_opinion
-from annotate.pose.selfcheck import WIDTH, Outcome, check_convention, check_own
+from annotate.pose.selfcheck import Outcome, check_convention, check_own
 from annotate.pose.tracks import working_size
 from annotate.stage import Clip, Resources, StageOutput
 from dataset.clip import CameraTrack, ClipRecord, Motion
@@ -108,8 +108,7 @@ class PoseStage:
     def _own_check(self, frames: Frames, track: CameraTrack) -> dict[str, Any]:
         if track.motion in (Motion.STATIC, Motion.ROTATION_ONLY):
             return {}
-        width = track.diagnostics.get("working_width")
-        sampson, cheirality = check_own(frames, track, int(width) if width else WIDTH)
+        sampson, cheirality = check_own(frames, track, self._config.classical.width)
         return {"selfcheck_sampson_px": _finite(sampson), "selfcheck_cheirality": _finite(cheirality)}
 
     def ask_again(self, clip: Clip, track: CameraTrack, known: np.ndarray | None) -> dict[str, Any]:
@@ -140,6 +139,7 @@ def track_fields(track: CameraTrack) -> dict[str, Any]:
         "reprojection_px": _number(diagnostics.get("reprojection_px")),
         "focal_px": float(np.nanmedian(focal)) if known_focal else None,
         "focal_sigma_log": _number(diagnostics.get("focal_sigma_log")),
+        "lens_k1": _number(diagnostics.get("k1")),
         "focal_range": _range(focal) if known_focal else None,
         "pose_doubts": str(diagnostics["doubts"]) if diagnostics.get("doubts") else None,
         "pose_sigma_share": float(np.sqrt(np.mean(sigma**2)) / path)

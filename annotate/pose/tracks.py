@@ -1,7 +1,8 @@
-"""Point tracks through a clip: corners on a grid, pyramidal Lucas-Kanade checked forward and backward.
+"""Point tracks through a clip: corners on a grid, Lucas-Kanade checked forward and backward.
 
-Frames in between are tracked from frame to frame; at keyframes every patch is aligned with its first view
-(`annotate.pose.patches`), so that errors do not add up along a track.
+Dense flow at half size (Kroeger et al. 2016) says where to look. Frames in between are tracked from frame
+to frame; at keyframes every patch is aligned with its first view (`annotate.pose.patches`), so that errors
+do not add up along a track.
 """
 
 from __future__ import annotations
@@ -71,8 +72,13 @@ class _Follower:
     def __init__(self, gray: np.ndarray, timestamps: np.ndarray, config: TrackConfig) -> None:
         self.gray, self.times, self.config = gray, timestamps, config
         self.height, self.width = gray.shape[1:]
-        self.lk: dict[str, Any] = {"winSize": (config.window_px,) * 2,
-                   "criteria": (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 20, 0.01)}
+        self.lk: dict[str, Any] = {
+            "winSize": (config.window_px,) * 2, "maxLevel": config.levels,
+            "flags": cv2.OPTFLOW_USE_INITIAL_FLOW,
+            "criteria": (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 20, 0.01)}
+        self.flow = cv2.DISOpticalFlow_create(  # type: ignore[attr-defined]
+            cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
+        self.half = cv2.pyrDown(gray[0])  # of the last frame followed
         self.patches = Patches(config.patch_px)
         self.ids = np.zeros(0, np.int64)
         self.points = np.zeros((0, 2), np.float32)
@@ -106,43 +112,43 @@ class _Follower:
 
     def _advance(self, previous: np.ndarray, current: np.ndarray) -> None:
         """Follow all points into the next frame; those not found, or not found back, end."""
+        before, self.half = self.half, cv2.pyrDown(current)
         if not len(self.points):
             return
         start = self.points.reshape(-1, 1, 2)
-        found, good, _ = cv2.calcOpticalFlowPyrLK(
-            previous, current, start, self._predict(previous, current), maxLevel=self.config.levels,
-            flags=cv2.OPTFLOW_USE_INITIAL_FLOW, **self.lk)
-        back, good_back, _ = cv2.calcOpticalFlowPyrLK(
-            current, previous, found, start.copy(), maxLevel=1, flags=cv2.OPTFLOW_USE_INITIAL_FLOW, **self.lk)
+        found, keep = self._follow(previous, current, start, self._predict(before))
+        lost = np.flatnonzero(~keep)
+        if len(lost) > _MANY_LOST * len(keep):
+            guess = _homography_guess(start, found, keep)
+            if guess is not None:
+                found[lost], keep[lost] = self._follow(previous, current, start[lost], guess[lost])
+        self.ids, self.points = self.ids[keep], found[keep, 0]
+
+    def _follow(
+        self, previous: np.ndarray, current: np.ndarray, start: np.ndarray, guess: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Where points (n, 1, 2) are found from a guess, and which of them inside and found back."""
+        found, good, _ = cv2.calcOpticalFlowPyrLK(previous, current, start, guess, **self.lk)
+        back, good_back, _ = cv2.calcOpticalFlowPyrLK(current, previous, found, start.copy(), **self.lk)
         miss = np.linalg.norm((back - start)[:, 0], axis=1)
-        points = found[:, 0]
         margin = 2.0
-        inside = ((points > margin) & (points < np.array([self.width, self.height]) - 1 - margin)).all(1)
-        keep = (good[:, 0] == 1) & (good_back[:, 0] == 1) & (miss < self.config.backward_px) & inside
-        self.ids, self.points = self.ids[keep], points[keep]
+        inside = (found > margin) & (found < np.array([self.width, self.height]) - 1 - margin)
+        keep = (good[:, 0] == 1) & (good_back[:, 0] == 1) & (miss < self.config.backward_px)
+        return found, keep & inside[:, 0].all(1)
 
-    def _predict(self, previous: np.ndarray, current: np.ndarray) -> np.ndarray:
-        """Where all points should be, (n, 1, 2), from the homography that a few of them follow at half size.
+    def _predict(self, before: np.ndarray) -> np.ndarray:
+        """Where all points should be, (n, 1, 2), by the dense flow from `before` to the frame, at half size.
 
-        Fast turns move the image farther than a patch is wide, and where texture repeats the nearest match is
-        then a wrong one.
+        Fast motion moves the image farther than a patch is wide, and where texture repeats the nearest match
+        is then a wrong one.
         """
-        chosen = np.linspace(0, len(self.points) - 1, min(len(self.points), 160)).astype(int)
-        start = (self.points[chosen] * 0.5).reshape(-1, 1, 2)
-        coarse, good, _ = cv2.calcOpticalFlowPyrLK(
-            cv2.pyrDown(previous), cv2.pyrDown(current), start, start.copy(), maxLevel=4, winSize=(21, 21),
-            criteria=(cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 10, 0.05))
-        good = good[:, 0] == 1
-        here = self.points.reshape(-1, 1, 2)
-        if good.sum() < 12:
-            return here.copy()
-        cv2.setRNGSeed(0)
-        matrix, mask = cv2.findHomography(start[good] * 2, coarse[good] * 2, cv2.RANSAC, 4.0, maxIters=100)
-        if matrix is None or mask.mean() < 0.4:
-            return here.copy()
-        moved = cv2.perspectiveTransform(here.astype(np.float64), matrix).astype(np.float32)
-        inside = (np.abs(moved - here).max(axis=2) < 0.35 * max(self.height, self.width))[:, :, None]
-        return np.where(inside, moved, here)
+        if min(self.half.shape) < _MIN_FLOW_SIDE:
+            return self.points.reshape(-1, 1, 2).copy()
+        flow = self.flow.calc(before, self.half, None)
+        start = self.points.reshape(-1, 1, 2)
+        half = start * 0.5
+        return start + 2 * cv2.remap(flow, half[..., 0], half[..., 1], cv2.INTER_LINEAR,
+                                     borderMode=cv2.BORDER_REPLICATE)
 
     def _is_keyframe(self, index: int, last: int, reference: tuple[np.ndarray, np.ndarray]) -> bool:
         ids, points = reference
@@ -203,6 +209,22 @@ class _Follower:
         self.pixels.append(self.points)
 
 
+def _homography_guess(start: np.ndarray, found: np.ndarray, keep: np.ndarray) -> np.ndarray | None:
+    """Where points (n, 1, 2) should be by the homography of those found; None where there is none."""
+    if keep.sum() < _MIN_FOR_HOMOGRAPHY:
+        return None
+    cv2.setRNGSeed(0)
+    matrix, mask = cv2.findHomography(start[keep], found[keep], cv2.RANSAC, 4.0, maxIters=100)
+    if matrix is None or mask.sum() < _MIN_FOR_HOMOGRAPHY:
+        return None
+    return cv2.perspectiveTransform(start.astype(np.float64), matrix).astype(np.float32)
+
+
+_MANY_LOST = 0.3
+"""Share of lost points from which they are looked for a second time."""
+_MIN_FOR_HOMOGRAPHY = 12
+_MIN_FLOW_SIDE = 16
+"""Dense flow needs an image at least so high and wide."""
 _MIN_CORNER = 2e-5
 """Smallest eigenvalue taken for texture; sensor noise of 2 grey levels on a flat wall stays below it."""
 

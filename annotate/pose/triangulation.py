@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from annotate.pose.bundle import Cameras, Observations
+from annotate.pose.reprojection import Cameras, Observations
 
 
 def rays(cameras: Cameras, camera: np.ndarray, pixel: np.ndarray) -> np.ndarray:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
-from annotate.pose.bundle import Cameras, Free, Observations, Priors, Solution, adjust, residuals
+from annotate.pose.bundle import Noise, Priors, Solution, adjust, surplus
 from annotate.pose.config import ClassicalConfig
 from annotate.pose.pnp import ransac_pose, resect
+from annotate.pose.reprojection import Cameras, Free, Observations, residuals
 from annotate.pose.tracks import Tracks
 from annotate.pose.triangulation import triangulate
 
@@ -20,6 +23,10 @@ SETTLED = 20
 """Keyframes after which the focal length has settled, and the whole map is adjusted less often."""
 INLIER_PX = 2.5
 """Residual within which an observation supports a pose or a point, at the working size."""
+_MEDIAN_LENGTH = 1.1774
+"""Median length of an error in the plane, in units of the 1-sigma of either coordinate."""
+_LEAST_NOISE_PX = 0.02
+"""Below it, errors are those of interpolation and no longer spread like noise."""
 
 
 def keyframe_observations(tracks: Tracks) -> tuple[Observations, np.ndarray]:
@@ -31,6 +38,21 @@ def keyframe_observations(tracks: Tracks) -> tuple[Observations, np.ndarray]:
     keep &= seen_often[tracks.track]
     names, point = np.unique(tracks.track[keep], return_inverse=True)
     return Observations(number[tracks.frame[keep]], point, tracks.pixel[keep]), names
+
+
+def longest(seen: Observations, points: int, each: int) -> Observations:
+    """The observations of the points (of `points`) that are among the `each` most often seen ones of those
+    that lead on from any camera to a later one."""
+    often = np.bincount(seen.point, minlength=points)
+    order = np.lexsort((seen.camera, seen.point))
+    point, camera = seen.point[order], seen.camera[order]
+    leads = np.flatnonzero(point[1:] == point[:-1])
+    point, camera = point[leads], camera[leads]
+    order = np.lexsort((point, -often[point], camera))
+    rank = np.arange(len(order)) - np.searchsorted(camera[order], camera[order])
+    wanted = np.zeros(points, bool)
+    wanted[point[order[rank < each]]] = True
+    return seen.select(wanted[seen.point])
 
 
 class KeyframeMap:
@@ -50,6 +72,28 @@ class KeyframeMap:
         self.points = np.zeros((points, 3))
         self.solved = np.zeros(points, bool)
         self.valid = np.ones(len(seen), bool)
+        self.noise = Noise(config.noise_px, config.huber_px)
+
+    def widen(self, seen: Observations) -> None:
+        """Go on with other observations of the same points, all of them valid to begin with."""
+        self.seen, self.valid = seen, np.ones(len(seen), bool)
+        self.triangulate_new()
+        self.cull(2 * INLIER_PX)
+
+    def measure_noise(self) -> None:
+        """Take the noise of the observations from what is left of them after adjustment.
+
+        Most points are seen far more sharply than to the pixel, and a few slide along edges or belong to
+        things that move: a limit near the noise of the many keeps the few from bending the path.
+        """
+        use = self.usable()
+        error, _ = residuals(self.cameras, self.points, self.seen.select(use))
+        left = surplus(self.seen.select(use), 6 * int(self.posed.sum()))
+        if left <= 0:
+            return
+        median = float(np.median(np.sqrt((error**2).sum(1)))) * np.sqrt(2 * len(error) / left)
+        sigma = max(median / _MEDIAN_LENGTH, _LEAST_NOISE_PX)
+        self.noise = Noise(sigma, sigma)
 
     def begin(self, first: int, second: int, rotation: np.ndarray, translation: np.ndarray) -> None:
         """Place two cameras, the second with unit baseline, and their points."""
@@ -96,7 +140,7 @@ class KeyframeMap:
         count = len(pixel)
         part = Observations(np.repeat(np.arange(len(starts)), count), np.tile(np.arange(count), len(starts)),
                             np.tile(pixel, (len(starts), 1)))
-        result = resect(many, where, part, self.config.huber_px, self.config.noise_px, INLIER_PX)
+        result = resect(many, where, part, self.noise, INLIER_PX)
         best = int(np.argmax(result.share - 1e-3 * result.median_px))
         self.cameras.rotation[keyframe] = result.cameras.rotation[best]
         self.cameras.centre[keyframe] = result.cameras.centre[best]
@@ -120,7 +164,7 @@ class KeyframeMap:
 
     def adjust(
         self, free: Free, priors: Priors, cameras: np.ndarray | None = None, max_iterations: int = 20,
-        tolerance: float = 1e-4, covariance: bool = False,
+        tolerance: float = 1e-4, variance: bool = False,
     ) -> Solution | None:
         """Bundle adjustment of the posed cameras, or of `cameras` (K,) bool with the others that see their
         points held fixed. None where there is nothing to adjust."""
@@ -140,10 +184,10 @@ class KeyframeMap:
         part = Cameras(self.cameras.rotation[which], self.cameras.centre[which],
                        self.cameras.intrinsics[which], self.cameras.k1)
         if priors.frame is not None:
-            priors = Priors(**{**priors.__dict__, "frame": priors.frame[which]})
+            priors = replace(priors, frame=priors.frame[which])
         solution = adjust(
             part, self.points[names], Observations(camera, point, self.seen.pixel[use]), free, priors,
-            self.config.huber_px, self.config.noise_px, max_iterations, tolerance, covariance)
+            self.noise, max_iterations, tolerance, variance)
         self.cameras.rotation[which] = solution.cameras.rotation
         self.cameras.centre[which] = solution.cameras.centre
         self.cameras.intrinsics[which] = solution.cameras.intrinsics
@@ -205,7 +249,7 @@ class KeyframeMap:
                 best_fit = min(best_fit, fit)
             else:
                 local = Free(focal="each" if free.focal == "each" else "none")
-                self.adjust(local, priors, self._window_of(keyframe), max_iterations=3, tolerance=1e-3)
+                self.adjust(local, priors, self._window_of(keyframe), max_iterations=2, tolerance=1e-3)
             self.cull(2 * INLIER_PX)
         return (failed if not self.posed.all() else None), free
 

@@ -96,15 +96,17 @@ def load_intrinsics(item: SourceItem, info: VideoInfo) -> np.ndarray | None:
         size = size or stated
     else:
         values = np.array([item.intrinsics], np.float64)
-    turns = info.quarter_turns if given.camera_grid is CameraGrid.stored else 0
-    grid = info.size[::-1] if turns % 2 else info.size  # as displayed but for the rotation
-    from_size = (size[0], size[1]) if size else grid
-    if abs(from_size[0] * grid[1] / (from_size[1] * grid[0]) - 1) > 0.02:
+    stored = given.camera_grid is CameraGrid.stored
+    turns = info.quarter_turns if stored else 0
+    upright = info.size[::-1] if turns % 2 else info.size  # as displayed but for the rotation
+    own = info.stored_size if stored else info.size  # pixels as coded need not be square
+    from_size = (size[0], size[1]) if size else own
+    if abs(from_size[0] * own[1] / (from_size[1] * own[0]) - 1) > 0.02:
         raise BadCameras(f"{item.uri}: intrinsics belong to {from_size[1]}x{from_size[0]}, the video is "
-                         f"{grid[1]}x{grid[0]}: another aspect, so it was cropped and nobody says where")
+                         f"{own[1]}x{own[0]}: another aspect, so it was cropped and nobody says where")
     if given.pixel_centres is PixelCentres.integer:
         values = values + np.array([0.0, 0.0, 0.5, 0.5])
-    return rotate_intrinsics(resize_intrinsics(values, from_size, grid), grid, turns)
+    return rotate_intrinsics(resize_intrinsics(values, from_size, upright), upright, turns)
 
 
 def load_poses(item: SourceItem, info: VideoInfo) -> GivenPoses | None:

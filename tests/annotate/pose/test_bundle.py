@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from annotate.pose import bundle
-from annotate.pose.bundle import Cameras, Free, Observations, Priors, adjust, residuals
+from annotate.pose import reprojection
+from annotate.pose.bundle import Noise, Priors, Solution, adjust
+from annotate.pose.normal import NormalEquations
+from annotate.pose.reprojection import Cameras, Free, Observations, residuals
 
 
 def scene(cameras: int = 9, points: int = 120, focal: np.ndarray | float = 460.0, k1: float = 0.0,
@@ -16,7 +18,8 @@ def scene(cameras: int = 9, points: int = 120, focal: np.ndarray | float = 460.0
     cloud = rng.uniform([-4, -2, 4], [6, 2, 10], (points, 3))
     steps = np.linspace(0, 1, cameras)
     centre = np.stack([2.5 * steps, 0.3 * np.sin(4 * steps), 0.8 * steps**2], 1)
-    rotation = bundle.rotation_from_vector(np.stack([0.1 * np.sin(5 * steps), -0.3 * steps, 0.2 * steps], 1))
+    turn = np.stack([0.1 * np.sin(5 * steps), -0.3 * steps, 0.2 * steps], 1)
+    rotation = reprojection.rotation_from_vector(turn)
     intrinsics = np.zeros((cameras, 4))
     intrinsics[:, 0] = intrinsics[:, 1] = focal
     intrinsics[:, 2:] = 320, 180
@@ -37,7 +40,7 @@ def disturbed(
     """A start near the truth; the first camera stays, as the gauge."""
     rng = np.random.default_rng(seed)
     start = truth.copy()
-    turns = bundle.rotation_from_vector(rng.normal(0, amount, (len(truth) - 1, 3)))
+    turns = reprojection.rotation_from_vector(rng.normal(0, amount, (len(truth) - 1, 3)))
     start.rotation[1:] = turns @ start.rotation[1:]
     start.centre[1:] += rng.normal(0, 3 * amount, (len(truth) - 1, 3))
     return start, cloud + rng.normal(0, 5 * amount, cloud.shape)
@@ -55,14 +58,14 @@ def test_derivatives_are_those_of_the_residuals(focal: str, principal: bool, dis
     truth, cloud, seen = scene(cameras=4, points=30, k1=0.03)
     start, cloud = disturbed(truth, cloud)
     free = Free(focal=focal, principal=principal, distortion=distortion)
-    _, by_camera, by_point, by_shared = bundle.linearise(start, cloud, seen, free)
+    _, by_camera, by_point, by_shared = reprojection.linearise(start, cloud, seen, free)
     width, shared = by_camera.shape[2], by_shared.shape[2]
     h, still = 1e-6, np.zeros_like(cloud)
     for column in range(width * len(start) + shared):
         step = np.zeros(width * len(start) + shared)
         step[column] = h
-        plus, _ = residuals(*bundle.moved_by(start, cloud, step, still, free), seen)
-        minus, _ = residuals(*bundle.moved_by(start, cloud, -step, still, free), seen)
+        plus, _ = residuals(*reprojection.moved_by(start, cloud, step, still, free), seen)
+        minus, _ = residuals(*reprojection.moved_by(start, cloud, -step, still, free), seen)
         numeric = (plus - minus) / (2 * h)
         if column < width * len(start):
             camera, inner = divmod(column, width)
@@ -137,44 +140,81 @@ def test_cameras_held_fixed_do_not_move() -> None:
     np.testing.assert_allclose(found.cameras.centre, truth.centre, atol=1e-6)
 
 
-def test_the_covariance_is_the_spread_of_repeated_estimates() -> None:
+def repeated(noise: Noise, outliers: float = 0.0) -> tuple[np.ndarray, list[Solution]]:
+    """Estimates from errors of 0.3 px drawn anew, and the ratios of their spread to what they state."""
     truth, cloud, seen = scene(cameras=5, points=60)
     exact = seen.pixel.copy()
     rng = np.random.default_rng(5)
-    centres = []
+    found = []
     for _ in range(30):
-        seen.pixel = exact + rng.normal(0, 0.3, exact.shape)
-        found = adjust(truth, cloud, seen, Free(focal="shared"), noise_px=0.3, huber_px=3.0, covariance=True)
-        centres.append(found.cameras.centre)
-    assert found.covariance is not None and found.focal_sigma_log is not None
-    stated = np.sqrt(np.diag(found.covariance)).reshape(5, 6)[1:, 3:]
-    spread = np.std(centres, axis=0)[1:]
+        sigma = np.where(rng.random((len(seen), 1)) < outliers, 2.0, 0.3)
+        seen.pixel = exact + rng.normal(0, 1, exact.shape) * sigma
+        found.append(adjust(truth, cloud, seen, Free(focal="shared"), noise=noise, variance=True))
+    stated = np.sqrt(np.median([solution.variance[1:, 3:] for solution in found], axis=0))
+    spread = np.std([solution.cameras.centre for solution in found], axis=0)[1:]
     moving = stated > 1e-12
-    assert 0.6 < np.median(spread[moving] / stated[moving]) < 1.5
+    return spread[moving] / stated[moving], found
 
 
-def test_a_long_chain_equals_its_dense_solution() -> None:
-    """The grouping of points changes the cost of the reduction, never its value."""
-    truth, cloud, seen = scene(cameras=7, points=500)
-    free = Free(focal="shared", distortion=True)
-    parts = bundle.linearise(truth, cloud, seen, free)
-    order = np.argsort(seen.point, kind="stable")
-    system = bundle.NormalEquations(seen.camera[order], seen.point[order], 7, len(cloud), 6, 2)
-    error, by_camera, by_point, by_shared = (part[order] for part in parts)
-    error = error + np.random.default_rng(0).normal(0, 1, error.shape)
+@pytest.mark.parametrize("noise,outliers", [
+    (Noise(0.3, 3.0), 0.0), (Noise(2.0, 20.0), 0.0), (Noise(0.1, 1.0), 0.15), (Noise(0.3, 0.3), 0.15)])
+def test_the_variance_is_the_spread_of_repeated_estimates(noise: Noise, outliers: float) -> None:
+    """Also where the stated noise is wrong, and where many residuals count linearly."""
+    ratio, found = repeated(noise, outliers)
+    assert 0.6 < np.median(ratio) < 1.5
+    assert all(solution.focal_sigma_log is not None for solution in found)
+
+
+def test_what_is_not_determined_has_no_variance() -> None:
+    truth, cloud, seen = scene(cameras=3, points=8)
+    seen = seen.select(seen.point < 3)
+    cloud = cloud[:3]
+    solution = adjust(truth, cloud, seen, Free(), variance=True)
+    assert solution.variance is None or (solution.variance[0] == 0).all()
+    assert solution.focal_sigma_log is None
+
+
+@pytest.mark.parametrize("cameras,loop", [(7, False), (90, False), (90, True)])
+def test_the_reduction_equals_the_dense_solution(cameras: int, loop: bool) -> None:
+    """Groups of points and blocks of cameras change the cost of the reduction, never its value."""
+    rng = np.random.default_rng(0)
+    points = 3 * cameras
+    first = rng.integers(0, cameras, points)
+    camera = (first[:, None] + np.arange(6)) % (cameras if loop or cameras < 10 else 10**9)
+    point = np.repeat(np.arange(points), 6)
+    keep = (camera.max(1) < cameras)[point]
+    camera, point = camera.ravel()[keep], point[keep]
+    width, shared, held = 6, 2, np.array([0, 1, 2, 3, 4, 5, 9])
+    error, by_camera, by_point, by_shared = (
+        rng.normal(0, 1, (len(camera), 2, *n)) for n in ((), (width,), (3,), (shared,)))
+    system = NormalEquations(camera, point, cameras, points, width, shared)
     system.assemble(error, by_camera, by_point, by_shared)
-    whole = np.zeros((2 * len(seen), 44 + 3 * len(cloud)))
-    for o in range(len(seen)):
-        c, p = seen.camera[order][o], seen.point[order][o]
-        whole[2 * o:2 * o + 2, 6 * c:6 * c + 6] = by_camera[o]
-        whole[2 * o:2 * o + 2, 42:44] = by_shared[o]
-        whole[2 * o:2 * o + 2, 44 + 3 * p:47 + 3 * p] = by_point[o]
-    normal, slope = whole.T @ whole, whole.T @ error.ravel()
-    free_columns = np.arange(6, 44)
-    keep = np.concatenate([free_columns, np.arange(44, 44 + 3 * len(cloud))])
-    damped = normal + 0.01 * np.diag(np.diag(normal))
-    expected = -np.linalg.solve(damped[np.ix_(keep, keep)], slope[keep])
-    step = system.solve(0.01, free_columns)
-    assert step is not None
-    np.testing.assert_allclose(step[0][free_columns], expected[:38], rtol=1e-4, atol=1e-7)
-    np.testing.assert_allclose(step[1].ravel(), expected[38:], rtol=1e-4, atol=1e-6)
+    system.add_between(cameras - 2, 4, 3.0, 0.5)
+    system.add_to_camera(3, 2, 2.0, -0.3)
+    system.add_to_shared(1, 1.5, 0.2)
+    size = width * cameras + shared
+    whole = np.zeros((2 * len(camera) + 3, size + 3 * points))
+    for o, (c, p) in enumerate(zip(camera, point)):
+        whole[2 * o:2 * o + 2, width * c:width * c + width] = by_camera[o]
+        whole[2 * o:2 * o + 2, size - shared:size] = by_shared[o]
+        whole[2 * o:2 * o + 2, size + 3 * p:size + 3 * p + 3] = by_point[o]
+    whole[-3, [width * (cameras - 2) + 4, width * (cameras - 1) + 4]] = -3.0, 3.0
+    whole[-2, 3 * width + 2] = 2.0
+    whole[-1, size - 1] = 1.5
+    right = np.append(error.ravel(), [0.5, -0.3, 0.2])
+    seen = np.flatnonzero(np.abs(whole).sum(0))
+    keep_columns = np.setdiff1d(seen, held)
+    normal, slope = whole.T @ whole, whole.T @ right
+    for damping in (0.01, 0.0):
+        damped = (normal + damping * np.diag(np.diag(normal)))[np.ix_(keep_columns, keep_columns)]
+        expected = np.zeros(size + 3 * points)
+        expected[keep_columns] = -np.linalg.solve(damped, slope[keep_columns])
+        step = system.solve(damping, held)
+        assert step is not None
+        np.testing.assert_allclose(step[0], expected[:size], rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(step[1].ravel(), expected[size:], rtol=1e-5, atol=1e-6)
+    variance = system.variances(held)
+    inverse = np.zeros(size + 3 * points)
+    inverse[keep_columns] = np.diag(np.linalg.inv(damped))
+    assert variance is not None
+    np.testing.assert_allclose(variance, inverse[:size], rtol=1e-5, atol=1e-9)

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from annotate.pose.bundle import Cameras, Observations, residuals, rotation_from_vector
+from annotate.pose.reprojection import Cameras, Observations, residuals, rotation_from_vector
 from annotate.pose.triangulation import rays, triangulate
 
 

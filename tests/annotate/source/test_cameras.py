@@ -16,8 +16,8 @@ from dataset.camera import invert, project, rotate_in_plane
 OPENGL = np.diag([1.0, -1, -1, 1])
 
 
-def video(size=(480, 640), turns=0) -> VideoInfo:
-    stored = size[::-1] if turns % 2 else size
+def video(size=(480, 640), turns=0, stored=None) -> VideoInfo:
+    stored = stored or (size[::-1] if turns % 2 else size)
     return VideoInfo("mp4", "h264", "yuv420p", stored, size, turns, 30.0, 20, 1.0, False, "ITU709", False)
 
 
@@ -152,6 +152,20 @@ def test_cameras_of_the_stored_picture_turn_with_it(turns, x, y):
     turned_camera = invert(rotate_in_plane(np.eye(4), turns))  # world: axes of the stored camera
     point = turned_camera[:3, :3] @ np.array([x, y, 1.0])
     assert np.allclose(project(point, found), (u, v))
+
+
+@pytest.mark.parametrize("turns,expected", [(0, [500.0, 600, 320, 240]), (1, [600.0, 500, 240, 320])])
+def test_cameras_of_stored_pixels_that_are_not_square_are_stretched_with_them(turns, expected):
+    """Coded 480 x 576 with pixels 4:3 as wide as high, shown 640 x 480."""
+    info = video((640, 480) if turns else (480, 640), turns, stored=(576, 480))
+    given = Conventions(camera_grid="stored")
+    known = [500.0 * 480 / 640, 600.0 * 576 / 480, 240.0, 288.0]
+    assert np.allclose(load_intrinsics(item(given, intrinsics=known), info), [expected])
+    halved = [value / 2 for value in known]
+    found = load_intrinsics(item(given, intrinsics=halved, intrinsics_size=[288, 240]), info)
+    assert np.allclose(found, [expected])
+    with pytest.raises(BadCameras, match="the video is 480x576: another aspect"):
+        load_intrinsics(item(given, intrinsics=known, intrinsics_size=[480, 640]), info)
 
 
 def test_poses_of_the_stored_picture_turn_with_it(tmp_path):
