@@ -3,9 +3,9 @@
 Ours     pixel centres at +0.5, like everything in this package: `ray_directions`, `plucker_map`.
 Network  `model_camera` and the functions it is made of build the network's inputs as the released weights
          were trained: the ray of latent cell (x, y) goes through integer (x, y), the cell's top-left corner.
-         That convention exists behind `_corner_rays` and nowhere else.
+         That convention exists in `_corners` and nowhere else.
 
-Torch in float64 throughout; results of `model_camera` are float32. Arguments may be numpy arrays.
+Results are torch tensors, float64 but for those of `model_camera`. Arguments may be numpy arrays.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 TARGET_SIZE = (704, 1280)
 CELL = 32
-"""Pixels of the video per latent cell, along both axes."""
+"""Pixels of the video per latent cell of the released model, along both axes."""
 STRIDE = 8
 """Video frames per latent frame, after the first."""
 STREAM_CHUNK = 24
@@ -35,7 +35,14 @@ def ray_directions(intrinsics: ArrayLike, size: tuple[int, int]) -> torch.Tensor
 
     intrinsics: (F, 4) in pixels of `size`.
     """
-    return _corner_rays(crop_intrinsics(intrinsics, 0.5, 0.5), size)
+    import torch
+    from kornia.geometry.depth import unproject_meshgrid
+
+    # kornia's grid has integer centres
+    fx, fy, cx, cy = np.moveaxis(crop_intrinsics(intrinsics, 0.5, 0.5), -1, 0)
+    matrix = np.zeros((len(fx), 3, 3))
+    matrix[:, 0, 0], matrix[:, 1, 1], matrix[:, 0, 2], matrix[:, 1, 2], matrix[:, 2, 2] = fx, fy, cx, cy, 1.0
+    return unproject_meshgrid(*size, torch.from_numpy(matrix), normalize_points=True, dtype=torch.float64)
 
 
 def plucker_map(c2w: ArrayLike, intrinsics: ArrayLike, size: tuple[int, int]) -> torch.Tensor:
@@ -121,22 +128,24 @@ class ModelCamera:
     plucker: torch.Tensor
 
 
-def model_camera(c2w: ArrayLike, intrinsics: ArrayLike, size: tuple[int, int]) -> ModelCamera:
+def model_camera(
+    c2w: ArrayLike, intrinsics: ArrayLike, size: tuple[int, int], cell: int = CELL,
+) -> ModelCamera:
     """Camera inputs for a video of `size` from poses (F, 4, 4) in metres and intrinsics (F, 4) in its pixels.
 
     Translations are used as they are: the network was trained on metres. Raises ValueError where `size` is
-    not a multiple of the latent cell.
+    not a multiple of the latent cell, `cell` pixels along both axes.
     """
     import torch
 
-    if size[0] % CELL or size[1] % CELL:
+    if size[0] % cell or size[1] % cell:
         raise ValueError(f"video of {size[1]} x {size[0]}: both must be multiples of the latent cell, "
-                         f"{CELL} pixels")
-    poses, grid = relative(c2w), (size[0] // CELL, size[1] // CELL)
+                         f"{cell} pixels")
+    poses, grid = relative(c2w), (size[0] // cell, size[1] // cell)
     k = latent_intrinsics(intrinsics, size, grid)
     count = latent_frames(len(poses))
     return ModelCamera(camera_conditions(poses, k, count).to(torch.float32),
-                       packed_plucker(poses, k, grid, count).to(torch.float32))
+                       packed_plucker(poses, k, grid, count, torch.float32))
 
 
 def camera_conditions(relative_c2w: ArrayLike, intrinsics: ArrayLike, count: int) -> torch.Tensor:
@@ -151,28 +160,42 @@ def camera_conditions(relative_c2w: ArrayLike, intrinsics: ArrayLike, count: int
 
 def packed_plucker(
     relative_c2w: ArrayLike, intrinsics: ArrayLike, grid: tuple[int, int], count: int,
+    dtype: torch.dtype | None = None,
 ) -> torch.Tensor:
     """Plücker maps (48, count, H, W) on the latent `grid`, channel = 6 · place in window + component.
 
     Latent frame j takes video frames 8j-7 to 8j. The window of frame 0 would start before the video and is
     moved to 0..7, so it holds seven future frames; windows past the end repeat the last frame.
+    Before it is scaled to unit length, direction and moment are linear in the cell, R K⁻¹ (x, y, 1) and
+    o × R K⁻¹ (x, y, 1): one product of matrices for the whole clip. `dtype`: float64 unless said.
     """
-    maps = _plucker(relative_c2w, _corner_rays(np.asarray(intrinsics, np.float64), grid))
-    starts = np.maximum(np.arange(count) * STRIDE - (STRIDE - 1), 0)
-    window = np.minimum(starts[:, None] + np.arange(STRIDE), len(maps) - 1)
-    packed = maps[window.reshape(-1)].reshape(count, STRIDE, *grid, 6)
-    return packed.permute(1, 4, 0, 2, 3).reshape(6 * STRIDE, count, *grid)
-
-
-def _corner_rays(intrinsics: ArrayLike, size: tuple[int, int]) -> torch.Tensor:
-    """Unit rays (F, H, W, 3) through the integer coordinates of a grid, which is also kornia's convention."""
     import torch
-    from kornia.geometry.depth import unproject_meshgrid
 
-    fx, fy, cx, cy = np.moveaxis(np.asarray(intrinsics, np.float64), -1, 0)
-    matrix = np.zeros((len(fx), 3, 3))
-    matrix[:, 0, 0], matrix[:, 1, 1], matrix[:, 0, 2], matrix[:, 1, 2], matrix[:, 2, 2] = fx, fy, cx, cy, 1.0
-    return unproject_meshgrid(*size, torch.from_numpy(matrix), normalize_points=True, dtype=torch.float64)
+    poses, k = np.asarray(relative_c2w, np.float64), np.asarray(intrinsics, np.float64)
+    inverse = np.zeros((len(k), 3, 3))
+    inverse[:, 0, 0], inverse[:, 1, 1], inverse[:, 2, 2] = 1 / k[:, 0], 1 / k[:, 1], 1.0
+    inverse[:, :2, 2] = -k[:, 2:] / k[:, :2]
+    directions = poses[:, :3, :3] @ inverse
+    moments = np.cross(poses[:, :3, 3, None], directions, axis=1)
+    starts = np.maximum(np.arange(count) * STRIDE - (STRIDE - 1), 0)
+    window = np.minimum(np.arange(STRIDE)[:, None] + starts, len(poses) - 1)  # (8, count)
+    lines = np.concatenate([directions, moments], axis=1)[window]  # (8, count, 6, 3)
+    rows = torch.from_numpy(lines.swapaxes(1, 2).reshape(-1, 3)).to(dtype or torch.float64)
+    cells = _corners(grid)
+    if (k == k[0]).all():
+        cells /= np.linalg.norm(inverse[0] @ cells, axis=0)
+        packed = rows @ torch.from_numpy(cells).to(rows.dtype)
+    else:
+        length = torch.from_numpy(np.linalg.norm(inverse @ cells, axis=1)).to(rows.dtype)
+        packed = (rows @ torch.from_numpy(cells).to(rows.dtype)).reshape(STRIDE, 6, count, -1)
+        packed /= length[torch.from_numpy(window)][:, None]
+    return packed.reshape(6 * STRIDE, count, *grid)
+
+
+def _corners(grid: tuple[int, int]) -> np.ndarray:
+    """(x, y, 1) of the top-left corner of every cell, (3, H · W)."""
+    y, x = np.mgrid[: grid[0], : grid[1]].reshape(2, -1).astype(np.float64)
+    return np.stack([x, y, np.ones_like(x)])
 
 
 def _plucker(c2w: ArrayLike, directions: torch.Tensor) -> torch.Tensor:
