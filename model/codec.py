@@ -7,6 +7,7 @@ Behind it: `dct.py`, which needs no weights, and `vae.py`, the LTX-2 autoencoder
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +26,15 @@ class DecodeStream(ABC):
         """Memory held between chunks."""
 
 
+@dataclass(frozen=True)
+class Tiling:
+    """How the encoder takes a clip of more than `frames` frames: in tiles of `frames` + 1 that begin `stride`
+    apart, whose latents are faded into each other where they overlap."""
+
+    frames: int
+    stride: int
+
+
 class Codec(nn.Module, ABC):
     """Video (B, 3, F, H, W) in [-1, 1] to latents (B, channels, T, H/s, W/s) with F = 8 (T - 1) + 1.
 
@@ -40,9 +50,18 @@ class Codec(nn.Module, ABC):
     latent_mean: Tensor
     latent_std: Tensor
 
+    @property
+    @abstractmethod
+    def tiling(self) -> Tiling:
+        """Over time; see `model.encode_stream`."""
+
     @abstractmethod
     def encode(self, video: Tensor) -> Tensor:
         """Normalised latents of a clip, or of an image as a clip of one frame."""
+
+    @abstractmethod
+    def encode_tile(self, video: Tensor) -> Tensor:
+        """Normalised latents of one tile, as if it were a clip."""
 
     @abstractmethod
     def open_stream(self) -> DecodeStream:

@@ -15,7 +15,7 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from model.codec import Codec, DecodeStream
+from model.codec import Codec, DecodeStream, Tiling
 
 TIME = 8
 STRIDES = (32, 16, 8)
@@ -114,7 +114,14 @@ class DCTCodec(Codec):
         digest = hashlib.sha256(repr((first, group, SPECTRA[space_stride])).encode()).hexdigest()
         self.fingerprint = f"dct-s{space_stride}-c{channels}-{digest[:12]}"
 
+    @property
+    def tiling(self) -> Tiling:
+        return Tiling(2 * TIME, 2 * TIME)  # no group of frames knows of another: any would do
+
     def encode(self, video: Tensor) -> Tensor:
+        return self.encode_tile(video)
+
+    def encode_tile(self, video: Tensor) -> Tensor:
         self.check_video(video)
         parts = [self.first.analyse(video[:, :, :1]) / self._std(0, video)]
         if video.shape[2] > 1:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from model.codec import Codec, DecodeStream
+from model.codec import Codec, DecodeStream, Tiling
 from model.hub import fetch
 
 if TYPE_CHECKING:
@@ -68,10 +68,17 @@ class LTX2Codec(Codec):
         """Whether decoded frames depend on no later latents."""
         return bool(self.vae.decoder.is_causal)
 
+    @property
+    def tiling(self) -> Tiling:
+        return Tiling(self.vae.tile_sample_min_num_frames, self.vae.tile_sample_stride_num_frames)
+
     def encode(self, video: Tensor) -> Tensor:
         self.check_video(video)
-        raw = self.vae.encode(video.to(self.vae.dtype)).latent_dist.mode().float()
-        return (raw - self._spread(self.latent_mean)) / self._spread(self.latent_std)
+        return self._normalise(self.vae.encode(video.to(self.vae.dtype)).latent_dist.mode())
+
+    def encode_tile(self, video: Tensor) -> Tensor:
+        moments = self.vae.encoder(video.to(self.vae.dtype))
+        return self._normalise(moments[:, :self.channels])                   # the mean, then log variances
 
     def decode(self, latents: Tensor) -> Tensor:
         self.check_latents(latents)
@@ -91,6 +98,9 @@ class LTX2Codec(Codec):
         """Latents as the autoencoder has them, of its type."""
         scaled = latents.float() * self._spread(self.latent_std) + self._spread(self.latent_mean)
         return scaled.to(self.vae.dtype)
+
+    def _normalise(self, raw: Tensor) -> Tensor:
+        return (raw.float() - self._spread(self.latent_mean)) / self._spread(self.latent_std)
 
     def _spread(self, statistic: Tensor) -> Tensor:
         return statistic[:, :1, None, None].float()
