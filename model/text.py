@@ -32,10 +32,11 @@ Encoded = tuple[Tensor, Tensor]
 
 
 class TextEncoder(nn.Module, ABC):
-    """`width` and `length` of the states."""
+    """`width` and `length` of the states; `fingerprint` names the encoder whose states they are."""
 
     width: int
     length: int
+    fingerprint: str
 
     @abstractmethod
     def encode(self, prompts: Sequence[str]) -> Encoded:
@@ -62,6 +63,10 @@ class GemmaText(TextEncoder):
         self.tokenizer: Any = tokenizer
         self.chi_prompt = chi_prompt
         self.width, self.length = model.config.hidden_size, length
+        digest = hashlib.sha256(chi_prompt.encode())
+        for weight in self.model.parameters():
+            digest.update(weight.detach().flatten()[:4096].cpu().bfloat16().view(torch.int16).numpy().tobytes())
+        self.fingerprint = f"gemma-l{length}-w{self.width}-{digest.hexdigest()[:12]}"
 
     @classmethod
     def from_pretrained(
@@ -108,6 +113,8 @@ class HashText(TextEncoder):
         self.width, self.length = width, length
         places = np.stack([_signs(f"place {place}", width) for place in range(length)])
         self.register_buffer("places", torch.from_numpy(places).float(), persistent=False)
+        digest = hashlib.sha256(_meaning("probe", width).tobytes() + places[0].tobytes())
+        self.fingerprint = f"hash-l{length}-w{width}-{digest.hexdigest()[:12]}"
 
     def encode(self, prompts: Sequence[str]) -> Encoded:
         places: Any = self.places
@@ -123,6 +130,17 @@ class HashText(TextEncoder):
 
     def encode_negative(self, prompts: Sequence[str] = ("",)) -> Encoded:
         return self.encode(prompts)
+
+
+def load_text(
+    source: str, device: torch.device | str = "cpu", dtype: torch.dtype = torch.bfloat16, *,
+    chi_prompt: str | Path | None = None, length: int = LENGTH, width: int = WIDTH,
+) -> TextEncoder:
+    """The text encoder that a setting names: "hash", of any length and width, else Gemma of a folder or hub
+    repository, whose length and width are its own."""
+    if source == "hash":
+        return HashText(width, length).to(device)
+    return GemmaText.from_pretrained(source, chi_prompt, device, dtype)
 
 
 def split_words(prompt: str) -> list[str]:

@@ -1,5 +1,6 @@
 """Caption states: of a tiny random Gemma-2 against diffusers' own prompt encoding, and of hashed words."""
 
+import copy
 import hashlib
 import json
 import subprocess
@@ -14,7 +15,14 @@ import torch
 import yaml
 from torch.nn.functional import cosine_similarity
 
-from model.text import CHI_PROMPT_SHA256, GemmaText, HashText, read_chi_prompt, split_words
+from model.text import (
+    CHI_PROMPT_SHA256,
+    GemmaText,
+    HashText,
+    load_text,
+    read_chi_prompt,
+    split_words,
+)
 
 CHI = "Describe the scene.\n- User Prompt: a cat -> Enhanced: a small cat\nUser Prompt: "
 HASHED = [0.259893, 0.606598, 0.056335, -1.355338, -1.702043, -1.361340, 0.000000, 0.000000]
@@ -154,3 +162,23 @@ def test_hashing_is_the_same_in_another_process_and_on_other_machines() -> None:
     states = HashText(64, 8).encode([prompt])[0][0, :, 7]
     assert json.loads(run.stdout) == states.tolist()
     assert torch.allclose(states, torch.tensor(HASHED), atol=1e-6)
+
+
+def test_a_fingerprint_names_the_encoder_and_not_the_type_of_its_weights(
+    gemma: GemmaText, causal_model: Any, tokenizer: Any,
+) -> None:
+    same = GemmaText(copy.deepcopy(causal_model.model).bfloat16(), tokenizer, CHI, length=12)
+    assert same.fingerprint == gemma.fingerprint
+    assert GemmaText(causal_model.model, tokenizer, CHI + "!", length=12).fingerprint != gemma.fingerprint
+    other = copy.deepcopy(causal_model.model)
+    other.norm.weight.data[3] += 1
+    assert GemmaText(other, tokenizer, CHI, length=12).fingerprint != gemma.fingerprint
+    assert len({HashText(20, 6).fingerprint, HashText(20, 7).fingerprint, HashText(21, 6).fingerprint}) == 3
+
+
+def test_an_encoder_is_loaded_by_the_name_of_a_setting(tmp_path: Path) -> None:
+    hashed = load_text("hash", length=6, width=20)
+    assert (hashed.length, hashed.width) == (6, 20)
+    assert hashed.fingerprint == HashText(20, 6).fingerprint
+    with pytest.raises(FileNotFoundError, match=r"holds no config\.json"):
+        load_text(str(tmp_path))
