@@ -57,7 +57,7 @@ class DataConfig:
     # (these are 5, 10 and 60 s); a batch holds one length and one size
     lengths: Lengths = Lengths.crop  # how clips meet these lengths
     start: Start = Start.first  # where longer clips are cut; latents only from their first frame
-    size: list[int] | None = None  # height and width of video samples; null: the clip's own, cut to whole cells
+    size: list[int] | None = None  # height, width of video samples; null: the clip's own, cut to whole cells
     cell: int = 32  # pixels of the video per latent cell; of video samples only, latents know it
     scale: Scale = Scale.metric  # clips whose translations are let in
     batch_size: int = 1  # clips a process gets at a time (a context-parallel group gets them together)
@@ -90,7 +90,7 @@ class DataConfig:
             raise ValueError(f"data.size={self.size}, allowed [height,width], both multiples of "
                              f"data.cell={self.cell}")
         for name, low in (
-            ("batch_size", 1), ("window", 1), ("workers", 0), ("prefetch", 1), ("skip_limit", 0),
+            ("batch_size", 1), ("window", 1), ("workers", 0), ("prefetch", 1), ("skip_limit", 0), ("seed", 0),
         ):
             if getattr(self, name) < low:
                 raise ValueError(f"data.{name}={getattr(self, name)}, allowed {low} or more")
