@@ -12,15 +12,9 @@ import numpy as np
 
 from annotate.cut.framing import Framing
 from annotate.decode import ReadReport, VideoInfo, count_frames
-from annotate.source.cameras import (
-    BadCameras,
-    GivenDepth,
-    GivenPoses,
-    load_depth,
-    load_intrinsics,
-    load_poses,
-)
+from annotate.source.cameras import BadCameras, GivenDepth, GivenPoses
 from annotate.source.item import PoseUnit, SourceItem
+from annotate.source.layouts import load_given
 from annotate.synthetic import SyntheticTruth
 from dataset.camera import rotation_angle_deg
 from dataset.clip import CameraTrack, DepthMaps, FrameVerdict, Motion
@@ -48,7 +42,7 @@ class ClipCameras:
 
         The frames are counted by decoding them once more, unless they are as many as the file itself states.
         """
-        intrinsics, poses, depth = load_intrinsics(item, info), load_poses(item, info), load_depth(item, info)
+        intrinsics, poses, depth = load_given(item, info)
         counted = {"poses": len(poses.c2w) if poses is not None and poses.times is None else 0,
                    "intrinsics": len(intrinsics) if intrinsics is not None and len(intrinsics) > 1 else 0}
         for what, rows in counted.items():

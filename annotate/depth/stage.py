@@ -51,7 +51,7 @@ class DepthStage:
     def process(self, clip: Clip) -> StageOutput:
         track = CameraTrack.from_npz(clip.files["pose.npz"])
         given = given_depth(clip)
-        if given is not None and track.unit == "m":
+        if given is not None and (track.unit == "m" or track.engine == "given"):  # both in the same unit
             maps, failure = given, None
         elif not self._config.enabled:
             maps, failure = None, "switched off: depth.enabled=false"

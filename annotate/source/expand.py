@@ -1,4 +1,5 @@
-"""What `src=` means: a file, a folder, a glob, any of them at a URL, a manifest, or synthetic video.
+"""What `src=` means: a file, a folder, a glob, any of them at a URL, a manifest, a published set, or
+synthetic video.
 
 Everything that can be known without opening a video is checked here, before any work starts.
 """
@@ -12,7 +13,8 @@ from pathlib import PurePosixPath
 import fsspec
 
 from annotate.source.filesystem import filesystem
-from annotate.source.item import SourceConfig, SourceItem
+from annotate.source.item import Layout, SourceConfig, SourceItem
+from annotate.source.layouts import expand_layout
 from annotate.source.manifest import read_manifest
 
 log = logging.getLogger(__name__)
@@ -23,17 +25,19 @@ MANIFEST_SUFFIXES = (".csv", ".jsonl", ".ndjson", ".parquet")
 def expand(src: str, config: SourceConfig) -> list[SourceItem]:
     """All videos that `src` stands for, in a fixed order.
 
-    A folder is searched recursively for `config.suffixes`; a file is taken whatever its suffix, unless it
-    is that of a manifest. Raises ValueError when nothing is there, a manifest is wrong (all its errors at
-    once), or a URL needs a package that is not installed.
+    With `config.layout` it is the folder of a published set, or the table in it. Otherwise a folder is
+    searched recursively for `config.suffixes`; a file is taken whatever its suffix, unless it is that of a
+    manifest. Raises ValueError when nothing is there, a manifest is wrong (all its errors at once), or a URL
+    needs a package that is not installed.
     """
     if src == "synthetic" or src.startswith("synthetic://"):
         return _synthetic(src, config)
     fs, path = filesystem(src)
-    if PurePosixPath(path).suffix.lower() in MANIFEST_SUFFIXES and not _is_pattern(fs, path):
+    is_manifest = config.layout is Layout.none and PurePosixPath(path).suffix.lower() in MANIFEST_SUFFIXES
+    if is_manifest and not _is_pattern(fs, path):
         return read_manifest(src, config)
     try:
-        items = _find(src, fs, path, config)
+        items = _find(src, fs, path, config) if config.layout is Layout.none else expand_layout(src, config)
     except ValueError:
         raise
     except Exception as error:  # each file system raises its own kinds

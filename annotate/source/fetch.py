@@ -12,8 +12,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from annotate.source.cameras import BadCameras
 from annotate.source.filesystem import filesystem
-from annotate.source.item import SourceItem
+from annotate.source.item import Layout, SourceItem
+from annotate.source.layouts import join_pictures
 from annotate.synthetic import SyntheticSpec, SyntheticTruth, render_video
 
 BLOCK = 1 << 22
@@ -39,14 +41,23 @@ class LocalVideo:
 
 @contextmanager
 def local_video(item: SourceItem) -> Iterator[LocalVideo]:
-    """The source as a local file: in place, copied once from its URL, or rendered.
+    """The source as a local file: in place, copied once from its URL, joined from pictures, or rendered.
 
     `video_id` is a hash of all its bytes and of the stated start and end, so the same video has the same
     name wherever it lies. Raises FetchError after three attempts.
     """
     folder = Path(tempfile.mkdtemp(prefix="source-"))
     try:
-        if item.is_synthetic:
+        if item.fault is not None:
+            raise FetchError("bad_sidecar", item.fault)
+        if item.pictures is not None:
+            path = folder / "video.mp4"
+            try:
+                content = join_pictures(path, item)
+            except BadCameras as error:
+                raise FetchError("bad_sidecar", str(error)) from None
+            yield LocalVideo(path, video_id(item, content))
+        elif item.is_synthetic:
             path = folder / "video.mp4"
             truth = render_video(path, SyntheticSpec.parse(item.uri))
             yield LocalVideo(path, video_id(item, _hash_file(path)), truth)
@@ -74,6 +85,8 @@ def video_id(item: SourceItem, content: str) -> str:
     if item.poses or item.intrinsics or item.depth:
         cameras = (item.intrinsics, item.intrinsics_size, item.poses, item.depth)
         text += f"|{cameras}|{dataclasses.asdict(item.given)}"
+    if item.layout is not Layout.none:
+        text += f"|{item.layout}"
     return hashlib.blake2b(text.encode(), digest_size=10).hexdigest()
 
 

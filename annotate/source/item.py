@@ -6,6 +6,18 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 
+class Layout(StrEnum):
+    """How the files of a published set lie; docs/sources.md says where to get each."""
+
+    none = "none"  # files, folders, URLs and manifests
+    spatialvid = "spatialvid"
+    dl3dv = "dl3dv"
+    omniworld = "omniworld"
+    sekai_game = "sekai_game"
+    sekai_walking = "sekai_walking"
+    miradata = "miradata"
+
+
 class Rig(StrEnum):
     """How the camera is carried, where the owner of the videos knows."""
 
@@ -70,8 +82,11 @@ class Conventions:
 class SourceConfig:
     """What is known about the videos behind `src=`."""
 
-    name: str = ""  # of the data set; written on every row
-    licence: str | None = None  # for videos whose manifest states none
+    name: str = ""  # of the data set; written on every row; empty: the layout's
+    layout: Layout = Layout.none  # the published set whose folder `src` is: spatialvid, dl3dv, omniworld,
+    # sekai_game, sekai_walking, miradata; none: files and manifests
+    licence: str | None = None  # for videos whose manifest states none; null: the layout's
+    image_fps: float = 16.0  # assumed rate of pictures that come without times (dl3dv)
     rig: Rig = Rig.unknown  # how the camera was carried; never guessed
     suffixes: list[str] = field(default_factory=lambda: [
         ".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".ts", ".mts", ".m2ts", ".mpg", ".mpeg", ".flv",
@@ -80,10 +95,19 @@ class SourceConfig:
 
 
 @dataclass(frozen=True)
+class Pictures:
+    """A source that is a folder of pictures: their rate, and which of them when not all."""
+
+    fps: float
+    first: int | None = None  # number of the first picture
+    stop: int | None = None  # number after the last one
+
+
+@dataclass(frozen=True)
 class SourceItem:
     """One video to annotate, or a stated part of one; `dataclasses.asdict` makes it plain values for JSON."""
 
-    uri: str  # local absolute path, any fsspec URL, or synthetic://
+    uri: str  # local absolute path, any fsspec URL, or synthetic://; a folder where `pictures` is set
     id: str
     start_s: float | None = None
     end_s: float | None = None
@@ -95,11 +119,18 @@ class SourceItem:
     depth: str | None = None  # folder of 16-bit PNG named by frame number, or .npz
     source: str = ""
     given: Conventions = field(default_factory=Conventions)
+    layout: Layout = Layout.none  # whose files `intrinsics`, `poses` and `depth` name
+    pictures: Pictures | None = None
+    fault: str | None = None  # what is wrong with what the set says of it; it becomes a failed row
 
     @property
     def is_synthetic(self) -> bool:
         return self.uri.startswith("synthetic://")
 
     def __post_init__(self) -> None:
-        if isinstance(self.given, dict):  # from JSON: SourceItem(**dataclasses.asdict(item)) == item
+        # From JSON: SourceItem(**dataclasses.asdict(item)) == item.
+        object.__setattr__(self, "layout", Layout(self.layout))
+        if isinstance(self.given, dict):
             object.__setattr__(self, "given", Conventions(**self.given))
+        if isinstance(self.pictures, dict):
+            object.__setattr__(self, "pictures", Pictures(**self.pictures))
