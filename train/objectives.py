@@ -1,7 +1,7 @@
 """What a stage asks of its networks: the interface of an objective, and flow matching (paper, section 3.4).
 
-The trainer knows no stage: it shards, optimises and checkpoints the networks of an objective, gives it batches
-and random numbers, and follows the losses it returns.
+The trainer knows no stage: it shards, optimises and checkpoints the networks of an objective, gives it
+batches and random numbers, and follows the losses it returns.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from model.flow import Denoising, noise_index, pose_denoising, training_sigmas
 from model.mask import Mask
 from model.rollout import Network
+from train.chunk_noise import MIXTURE, draw_chunk_indices, per_frame
 
 if TYPE_CHECKING:
     from dataset.batch import Batch
@@ -25,19 +26,22 @@ if TYPE_CHECKING:
 class Member:
     """One network of an objective.
 
-    module: as sharded; `module.blocks` are what is sharded and recomputed one by one. Called directly it knows
-            whole clips and caches. Parameters that require a gradient are trained, in float32.
+    module: as sharded; `module.blocks` are what is sharded and recomputed one by one. Called directly it
+            knows whole clips and caches. Parameters that require a gradient are trained, in float32.
     call:   the same for whole clips, computed by all processes of the context-parallel group together. The
             trainer puts it here; until then, and for a group of one, it is `module`.
     lr:     learning rate; None takes that of the settings. Ignored where nothing is trained.
+    keeps_frozen: checkpoints hold frozen parameters too; without it they are loaded from their source again
+            when a run resumes, as is right for a large network of which little is trained.
     """
 
     module: nn.Module
-    call: Network = None  # type: ignore[assignment]
+    call: Network = field(default=None)  # type: ignore[assignment]
     lr: float | None = None
+    keeps_frozen: bool = True
 
     def __post_init__(self) -> None:
-        self.call = self.call or self.module
+        self.call = self.module if self.call is None else self.call  # type: ignore[redundant-expr]
 
     @property
     def trained(self) -> bool:
@@ -50,7 +54,7 @@ Networks = Mapping[str, Member]
 
 @dataclass(frozen=True)
 class Draws:
-    """Random numbers of one batch: functions of seed, step and place alone, so that nothing is to be restored.
+    """Random numbers of one batch: functions of seed, step and place alone; a resumed run restores nothing.
 
     own:    another one for each clip group; the processes that share a clip have the same.
     shared: the same in all processes, for decisions all must take alike: which parameters get a gradient,
@@ -93,7 +97,7 @@ class FlowConfig:
     camera_dropout: float = 0.0  # probability, per batch, that the camera branches are skipped (the Plücker
     # maps stay)
     chunk: int | None = None  # latent frames of a chunk of the chunk-causal network; null: bidirectional
-    chunk_mix: list[float] = field(default_factory=lambda: [0.1, 0.4, 0.4, 0.1])  # shares of the patterns of
+    chunk_mix: list[float] = field(default_factory=lambda: list(MIXTURE))  # shares of the patterns of
     # noise over chunks: equal; rising through a random chunk; rising to the last; that on a clean history
 
     def check(self) -> None:
@@ -146,11 +150,9 @@ def draw_index(batch: int, frames: int, mask: Mask, config: FlowConfig, own: tor
     """Noise indices, (B,) of clips or (B, T) of frames, equal within a chunk."""
     if config.chunk is None:
         return noise_index(torch.randn(batch, generator=own))
-    from train.chunk_noise import draw_chunk_indices
     base = noise_index(torch.randn(batch, generator=own))
     of_chunks = draw_chunk_indices(base, len(mask.chunk_starts), config.chunk_mix, own)
-    lengths = torch.tensor([end - start for start, end in mask.bounds(frames)])
-    return of_chunks.repeat_interleave(lengths, dim=1)
+    return per_frame(of_chunks, mask, frames)
 
 
 def conditions(module: nn.Module, batch: Batch, config: FlowConfig, own: torch.Generator) -> dict[str, Any]:
@@ -161,20 +163,23 @@ def conditions(module: nn.Module, batch: Batch, config: FlowConfig, own: torch.G
     null: Any = module.y_embedder.y_embedding  # type: ignore[union-attr]
     dropped = torch.rand(len(states), generator=own) < config.caption_dropout
     states = torch.where(dropped.to(states.device)[:, None, None], null.to(states), states)
+    # The network is not asked about clips without any frame, those that could not be read.
+    valid = batch.frame_valid | ~batch.frame_valid.any(1, keepdim=True)
     return {
         "caption": states, "caption_mask": batch.caption_mask,
         "camera_conditions": batch.camera_conditions if config.camera else None,
         "plucker": batch.plucker if config.camera else None,
-        "frame_valid": None if bool(batch.frame_valid.all()) else batch.frame_valid.to(states),
+        "frame_valid": None if bool(valid.all()) else valid.to(states),
     }
 
 
 def frame_losses(predicted: Tensor, posed: Denoising) -> Losses:
-    """Mean over clips of the mean squared error over the frames that count."""
+    """Mean over clips of the mean squared error over frames that count; clips without any are left out."""
     wanted = torch.promote_types(predicted.dtype, torch.float32)
     error = (predicted.to(wanted) - posed.target.to(wanted)).square().mean((1, 3, 4))  # (B, T)
     counts = posed.counts.to(error)
-    total = ((error * counts).sum(1) / counts.sum(1).clamp(min=1)).mean()
+    of_clips = (error * counts).sum(1) / counts.sum(1).clamp(min=1)
+    total = of_clips.sum() / counts.any(1).sum().clamp(min=1)
     seen = counts.bool()
     return Losses(total, by_sigma=(posed.sigma[seen].detach(), error[seen].detach()))
 

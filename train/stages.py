@@ -1,0 +1,80 @@
+"""From settings to a stage: its objective, its networks, and what is written beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dataset.latents import LatentSet
+from model.config import DiTConfig
+from model.dit import SanaWM
+from model.weights import save_tensors
+from train.config import TrainConfig
+from train.data import RELEASED_SPACE, resolve
+from train.objectives import FlowMatching, Member, Networks, Objective
+from train.start import (
+    about_space,
+    check_stage,
+    describe_idle,
+    empty,
+    freeze_unused,
+    plan_config,
+    start_network,
+)
+
+OBJECTIVES = ("flow",)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What the trainer works on.
+
+    about: what checkpoints and the next stage know of this one.    notes: where its networks came from.
+    save: tensors of the trained network to a folder that the next stage and inference read.
+    """
+
+    objective: Objective
+    networks: Networks
+    about: dict[str, Any]
+    notes: list[str]
+    save: Callable[[Mapping[str, Tensor], Path], None]
+
+
+def build_stage(config: TrainConfig, space: LatentSet, resumed: Mapping[str, Any] | None = None) -> Stage:
+    """Networks are on the CPU, whole. Raises ValueError that names the setting.
+
+    resumed: `about` of the checkpoint that will fill the networks; they are not read from config.start then.
+    """
+    check_stage(config.stage, OBJECTIVES)
+    if resumed is None:
+        start = start_network(config, space)
+        network, notes = start.network, start.notes
+    else:
+        network, notes = empty(DiTConfig.from_json(resumed["model"], "checkpoint")), []
+    idle = freeze_unused(network.requires_grad_(), config.flow.camera)
+    return Stage(
+        objective=FlowMatching(config.flow), networks={"network": Member(network)},
+        about=about_stage(config, space, network), notes=[*notes, *describe_idle(network, idle)],
+        save=lambda tensors, folder: save_tensors(tensors, network.config, folder))
+
+
+def plan_stage(config: TrainConfig) -> tuple[Member, DiTConfig, Objective]:
+    """The trained network by names and shapes alone, with the data set's sizes where one is named."""
+    check_stage(config.stage, OBJECTIVES)
+    space = resolve(config.data)[1] if config.data.path or config.data.sources else RELEASED_SPACE
+    model = plan_config(config, space)
+    with torch.device("meta"):
+        network = SanaWM(model)
+    freeze_unused(network.requires_grad_(), config.flow.camera)
+    return Member(network), model, FlowMatching(config.flow)
+
+
+def about_stage(config: TrainConfig, space: LatentSet, network: SanaWM) -> dict[str, Any]:
+    """Of the network that is trained."""
+    return {"stage": config.stage.name, "seed": config.seed, "space": about_space(space),
+            "model": network.config.to_json()}
