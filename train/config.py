@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 
 from dataset.loader.config import DataConfig
 from train.objectives import FlowConfig
+from train.ode import OdeConfig
+from train.refiner import RefinerTrainConfig
+from train.self_forcing import SelfForcingConfig
 
 ADAPTED = ["x_embedder.*", "final_layer.linear.*"]
 """What belongs to a latent space, and starts anew in another one."""
@@ -186,6 +189,9 @@ class TrainConfig:
     stage: StageConfig = field(default_factory=StageConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     flow: FlowConfig = field(default_factory=FlowConfig)
+    ode: OdeConfig = field(default_factory=OdeConfig)
+    self_forcing: SelfForcingConfig = field(default_factory=SelfForcingConfig)
+    refiner: RefinerTrainConfig = field(default_factory=RefinerTrainConfig)
     data: DataConfig = field(default_factory=DataConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     ema: EmaConfig = field(default_factory=EmaConfig)
@@ -201,6 +207,9 @@ class TrainConfig:
         for part in (self.model, self.flow, self.optim, self.parallel, self.checkpoint, self.validate,
                      self.ray, self.plan):
             part.check()
+        parts = {"ode": self.ode, "self_forcing": self.self_forcing, "refiner": self.refiner}
+        if self.stage.objective in parts:
+            parts[self.stage.objective].check()
         _check_choice("launcher", self.launcher, ("plain", "ray"))
         for name in ("steps", "accumulate", "nonfinite"):
             if getattr(self, name) < 1:

@@ -16,7 +16,9 @@ from model.dit import SanaWM
 from model.weights import save_tensors
 from train.config import TrainConfig
 from train.data import RELEASED_SPACE, resolve
+from train.distillation import prepare_ode, prepare_self_forcing
 from train.objectives import FlowMatching, Member, Networks, Objective
+from train.refiner_stage import about_refiner, prepare_refiner, save_refiner
 from train.start import (
     about_space,
     check_stage,
@@ -27,7 +29,7 @@ from train.start import (
     start_network,
 )
 
-OBJECTIVES = ("flow",)
+OBJECTIVES = ("flow", "ode", "self_forcing", "refiner")
 
 
 @dataclass(frozen=True)
@@ -51,21 +53,40 @@ def build_stage(config: TrainConfig, space: LatentSet, resumed: Mapping[str, Any
     resumed: `about` of the checkpoint that will fill the networks; they are not read from config.start then.
     """
     check_stage(config.stage, OBJECTIVES)
+    if config.stage.objective == "refiner":
+        refiner, member, notes = prepare_refiner(config, space)
+        return Stage(refiner, {"network": member}, about_refiner(config, about_space(space)), notes,
+                     lambda tensors, folder: save_refiner(tensors, folder, config.refiner.distilled))
     if resumed is None:
         start = start_network(config, space)
         network, notes = start.network, start.notes
     else:
         network, notes = empty(DiTConfig.from_json(resumed["model"], "checkpoint")), []
     idle = freeze_unused(network.requires_grad_(), config.flow.camera)
+    objective, others = prepare_objective(config, space, network)
     return Stage(
-        objective=FlowMatching(config.flow), networks={"network": Member(network)},
+        objective=objective, networks={"network": Member(network), **others},
         about=about_stage(config, space, network), notes=[*notes, *describe_idle(network, idle)],
         save=lambda tensors, folder: save_tensors(tensors, network.config, folder))
+
+
+def prepare_objective(
+    config: TrainConfig, space: LatentSet, network: SanaWM,
+) -> tuple[Objective, dict[str, Member]]:
+    """What the network learns, and the networks it learns that from."""
+    if config.stage.objective == "ode":
+        return prepare_ode(config, space, network)
+    if config.stage.objective == "self_forcing":
+        return prepare_self_forcing(config, space, network)
+    return FlowMatching(config.flow), {}
 
 
 def plan_stage(config: TrainConfig) -> tuple[Member, DiTConfig, Objective]:
     """The trained network by names and shapes alone, with the data set's sizes where one is named."""
     check_stage(config.stage, OBJECTIVES)
+    if config.stage.objective != "flow":
+        raise ValueError(f"dry_run=true: stage {config.stage.name} has several networks, which the plan does "
+                         "not know; it plans the stages of flow matching")
     space = resolve(config.data)[1] if config.data.path or config.data.sources else RELEASED_SPACE
     model = plan_config(config, space)
     with torch.device("meta"):

@@ -85,26 +85,26 @@ def plan_config(config: TrainConfig, space: LatentSet) -> DiTConfig:
     return converted(DiTConfig.from_shapes(stored.shapes), config, space)
 
 
-def find_weights(start: str, stage: StageConfig, space: LatentSet) -> str | Path:
-    """What `start` names: the export of a run folder, or itself."""
+def find_weights(start: str, stage: StageConfig, space: LatentSet, key: str = "start") -> str | Path:
+    """What the setting `key` names by `start`: the export of a run folder, or itself."""
     folder = RunFolder(start)
     about = folder.about() if "://" not in start else None
     if about is None:
         if start.startswith((".", "/", "~")) and not folder.path.exists():
-            raise StartError(f"start={start}: no such file or folder")
+            raise StartError(f"{key}={start}: no such file or folder")
         return start
     if stage.after and about["stage"] not in stage.after:
-        raise StartError(f"start={start}: a run of stage {about['stage']}, expected one of stage "
+        raise StartError(f"{key}={start}: a run of stage {about['stage']}, expected one of stage "
                          f"{' or '.join(stage.after)}; or name its weights, {start}/export/network, to start "
                          "from them all the same")
     found = about["space"]["codec_fingerprint"]
     if found != space.codec_fingerprint and "x_embedder.*" not in stage.anew:
-        raise StartError(f"start={start}: trained on latents of the codec {found}, data holds latents of "
+        raise StartError(f"{key}={start}: trained on latents of the codec {found}, data holds latents of "
                          f"{space.codec_fingerprint} ({space.codec}); encode the clips with the former, or "
                          "start with stage=vae_adapt, which moves a network to another codec")
     exported = folder.exported()
     if exported is None:
-        raise StartError(f"start={start}: this run has not ended, it has no export/; run it to its end, "
+        raise StartError(f"{key}={start}: this run has not ended, it has no export/; run it to its end, "
                          f"or set its steps= to what it has done")
     return exported
 
