@@ -12,6 +12,7 @@ import datetime
 import hashlib
 import io
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -151,21 +152,23 @@ def latent_sets(data: Store) -> list[str]:
     return sorted(path.split("/")[1] for path in paths if path.count("/") == 2 and path.endswith(DESCRIPTION))
 
 
-def open_set(store: Store, wanted: LatentSet, null_text: bytes) -> LatentSet:
+def open_set(store: Store, wanted: LatentSet, null_text: Callable[[], bytes]) -> LatentSet:
     """Start a latent set, or check that the one in `store` holds latents of the same codec, size and text.
 
-    null_text: bytes of `null_text.npz`, kept when the set is new. Raises CatalogError naming both.
+    null_text: gives the bytes of `null_text.npz`, asked for where there is none.
+    Raises CatalogError naming both.
     """
     if not store.exists(DESCRIPTION):
         if store.list(INDEX) or store.list(SHARDS):
             raise CatalogError(f"{store.url}: holds {INDEX}/ or {SHARDS}/ but no {DESCRIPTION}, so it is not "
                                "known what made it; choose another name=")
-        store.write(NULL_TEXT, null_text)
         created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         store.write_new(DESCRIPTION, dataclasses.replace(wanted, created=created).to_json())
     found = read_set(store)
     if found._identity() != wanted._identity():
         raise CatalogError(_difference(store, found, wanted))
+    if not store.exists(NULL_TEXT):
+        store.write(NULL_TEXT, null_text())
     return found
 
 

@@ -185,9 +185,13 @@ class Ledger:
         rows = [dataclasses.asdict(item) for item in done]
         text = json.dumps(rows, sort_keys=True)
         self.store.write(f"finished/{digest(text)}.json", text.encode())
-        for item in done:
-            self._remove_all(self.store.list(f"video/{item.video}"))
-            folder = self.store.local_path(f"video/{item.video}")
+        self.forget(item.video for item in done)
+
+    def forget(self, videos: Iterable[str]) -> None:
+        """Remove everything staged for these videos, and what is known of how they were made."""
+        for video in videos:
+            self._remove_all(self.store.list(f"video/{video}"))
+            folder = self.store.local_path(f"video/{video}")
             if folder is not None:
                 with contextlib.suppress(OSError):  # something else lies there: leave it
                     folder.rmdir()

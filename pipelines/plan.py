@@ -112,7 +112,7 @@ def _pool_size(
     if not resources.num_gpus:
         return workers or max(1, int(cpus))
     wants = [other[0].stage.resources.num_gpus for other in groups if other[0].stage.resources.num_gpus]
-    fitting = _sets_that_fit(wants, int(gpus))
+    fitting = sets_that_fit(wants, int(gpus))
     if not fitting:
         names = ", ".join(step.stage.name for step in group)
         raise PlanError(
@@ -123,7 +123,7 @@ def _pool_size(
     return min(workers, fitting) if workers else fitting
 
 
-def _sets_that_fit(wants: Sequence[float], gpus: int) -> int:
+def sets_that_fit(wants: Sequence[float], gpus: int) -> int:
     """How many times one worker of each kind fits; a fraction lies on one GPU, whole numbers on several."""
     count = 0
     while True:

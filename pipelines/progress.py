@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping
-from typing import TextIO
+from typing import Self, TextIO
 
 from dataset.clip import ClipRecord, Kind, Verdict
 from dataset.funnel import duration
@@ -16,15 +17,65 @@ _TERMINAL_EVERY_S = 0.5
 _PLAIN_EVERY_S = 15.0
 
 
-class Progress:
-    """Counts what the sink reports and prints it from a thread of its own.
+class StatusLine(ABC):
+    """Prints `line()` now and then, from a thread of its own, for the time of a `with` block.
+
+    A subclass says what is in the line; whoever feeds it holds `lock` meanwhile.
+    """
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._given = stream
+        self._begun = time.monotonic()
+        self._stop = threading.Event()
+        self.lock = threading.Lock()
+        self._thread = threading.Thread(target=self._tick, name="progress", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        with self.lock:
+            self._print(last=True)
+
+    @abstractmethod
+    def line(self) -> str:
+        """The state in one line."""
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the start."""
+        return max(time.monotonic() - self._begun, 1e-9)
+
+    def _tick(self) -> None:
+        while not self._stop.wait(_TERMINAL_EVERY_S if self._stream.isatty() else _PLAIN_EVERY_S):
+            with self.lock:
+                self._print()
+
+    @property
+    def _stream(self) -> TextIO:
+        return self._given or sys.stderr  # asked for anew: it is another one while Ray starts
+
+    def _print(self, last: bool = False) -> None:
+        line = self.line()
+        if self._stream.isatty():
+            self._stream.write(f"\r\x1b[K{line}" + ("\n" if last else ""))
+        else:
+            self._stream.write(line + "\n")
+        self._stream.flush()
+
+
+class Progress(StatusLine):
+    """Counts what the sink of an annotation reports.
 
     workers: number of workers of each stage, to tell which stage holds up the others.
     """
 
     def __init__(self, videos: int, videos_done: int, workers: Mapping[str, int],
                  stream: TextIO | None = None) -> None:
-        self._given = stream
+        super().__init__(stream)
         self._videos = videos
         self._before = videos_done
         self._done = videos_done
@@ -34,24 +85,10 @@ class Progress:
         self._lost_videos = 0
         self._video_seconds = 0.0
         self._stage_seconds: Counter[str] = Counter()
-        self._begun = time.monotonic()
-        self._stop = threading.Event()
-        self._lock = threading.Lock()
-        self._thread = threading.Thread(target=self._tick, name="progress", daemon=True)
-
-    def __enter__(self) -> Progress:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-        with self._lock:
-            self._print(last=True)
 
     def row(self, record: ClipRecord, seconds: Mapping[str, float], share: float | None = None) -> None:
         """A row got its verdict; seconds: what each stage spent on it; share: of its video, up to its end."""
-        with self._lock:
+        with self.lock:
             if share is not None:
                 self._shares[record.uri] = max(share, self._shares.get(record.uri, 0.0))
             if record.kind is Kind.CLIP:
@@ -64,12 +101,12 @@ class Progress:
 
     def videos(self, done: int) -> None:
         """So many videos are through, in this run."""
-        with self._lock:
+        with self.lock:
             self._done = self._before + done
 
     def line(self) -> str:
         """The state in one line."""
-        elapsed = max(time.monotonic() - self._begun, 1e-9)
+        elapsed = self.elapsed
         parts = [f"videos {self._done:,}/{self._videos:,}"]
         if self._lost_videos:
             parts.append(f"{self._lost_videos:,} failed")
@@ -93,20 +130,3 @@ class Progress:
     def _slowest(self) -> str:
         spent = self._stage_seconds
         return max(spent, key=lambda name: spent[name] / self._workers.get(name, 1))
-
-    def _tick(self) -> None:
-        while not self._stop.wait(_TERMINAL_EVERY_S if self._stream.isatty() else _PLAIN_EVERY_S):
-            with self._lock:
-                self._print()
-
-    @property
-    def _stream(self) -> TextIO:
-        return self._given or sys.stderr  # asked for anew: it is another one while Ray starts
-
-    def _print(self, last: bool = False) -> None:
-        line = self.line()
-        if self._stream.isatty():
-            self._stream.write(f"\r\x1b[K{line}" + ("\n" if last else ""))
-        else:
-            self._stream.write(line + "\n")
-        self._stream.flush()

@@ -34,24 +34,17 @@ class Stream:
 
     def run(self, videos: Sequence[VideoRow], verbose: bool = False) -> Generator[ClipRow, None, None]:
         """Rows of all videos as their workers finish them, in no order; needs Ray to be connected."""
-        import ray.data
-
-        _configure(verbose)
-        rows = [video.to_row() for video in videos]
-        stream: Any = ray.data.from_items(rows, override_num_blocks=min(len(rows), _MOST_BLOCKS))
+        stream = begin([video.to_row() for video in videos], verbose)
         stream = stream.flat_map(
             CutWorker,
             fn_constructor_kwargs={"cutter": self.cutter, "ledger": self.ledger, "board": self.board,
                                    "limits": self.limits},
-            compute=_actors(self.plan.cutters),
+            compute=actors(self.plan.cutters),
             num_cpus=self.plan.cutter_cpus,
         )
         for pool in self.plan.pools:
             stream = self._annotate(stream, pool)
-        # Prefetching would keep each row until the next one is there.
-        for block in stream.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-            for row in block.to_pylist():
-                yield ClipRow.from_row(row)
+        yield from deliver(stream)
 
     def _annotate(self, stream: Any, pool: Pool) -> Any:
         return stream.map(
@@ -59,13 +52,30 @@ class Stream:
             fn_constructor_kwargs={"steps": pool.steps, "ledger": self.ledger, "board": self.board,
                                    "limits": self.limits, "threads": max(1, int(pool.num_cpus)),
                                    "is_last": pool is self.plan.pools[-1]},
-            compute=_actors(pool.workers),
+            compute=actors(pool.workers),
             num_cpus=pool.num_cpus,
             num_gpus=pool.num_gpus or None,
         )
 
 
-def _actors(count: int) -> Any:
+def begin(rows: Sequence[dict[str, Any]], verbose: bool) -> Any:
+    """A stream of rows to put workers behind."""
+    import ray.data
+
+    _configure(verbose)
+    return ray.data.from_items(list(rows), override_num_blocks=min(len(rows), _MOST_BLOCKS))
+
+
+def deliver(stream: Any) -> Generator[ClipRow, None, None]:
+    """What comes out at the end of a stream, row by row as it comes."""
+    # Prefetching would keep each row until the next one is there.
+    for block in stream.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+        for row in block.to_pylist():
+            yield ClipRow.from_row(row)
+
+
+def actors(count: int) -> Any:
+    """So many workers, started anew when they die."""
     import ray.data
 
     # One task at a time each: a row never waits behind a slow one while another worker is idle.

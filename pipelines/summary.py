@@ -2,16 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
-import datetime
-import importlib.metadata
-import json
-import platform
-import shlex
 import sys
-import uuid
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 
@@ -22,11 +14,10 @@ from dataset.pose_error import PoseError, pose_errors
 from dataset.report import write_report
 from dataset.store import Store
 from pipelines.job import score_bounds
+from pipelines.record import new_run_id, write_record
 from pipelines.runner import Job, Outcome
 
-RUNS = "runs"
 REPORT = "report.html"
-_LIBRARIES = ("ray", "av", "opencv-python-headless", "pycolmap", "numpy", "scipy", "torch")
 
 
 def note_start(config: AnnotateConfig, job: Job, outcome: Outcome) -> None:
@@ -34,7 +25,7 @@ def note_start(config: AnnotateConfig, job: Job, outcome: Outcome) -> None:
     before = outcome.videos - outcome.begun
     done = f", {before:,} finished before" if before else ""
     print(f"annotating {outcome.begun:,} of {outcome.videos:,} videos{done} -> {job.out}", file=sys.stderr)
-    outcome.run_id = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S-") + uuid.uuid4().hex[:6]
+    outcome.run_id = new_run_id()
     _write_record(config, job, outcome, "begun")
 
 
@@ -85,19 +76,6 @@ def describe_errors(errors: Iterable[PoseError]) -> str:
 
 
 def _write_record(config: AnnotateConfig, job: Job, outcome: Outcome, state: str) -> None:
-    record: dict[str, Any] = {
-        "run": outcome.run_id, "state": state, "command": shlex.join(sys.orig_argv),
-        "config": dataclasses.asdict(config), "outcome": dataclasses.asdict(outcome),
-        "machine": {"platform": platform.platform(), "python": platform.python_version()},
-        "versions": {name: _version(name) for name in _LIBRARIES},
-        "stages": {stage.name: stage.version for stage in [job.cutter, *job.stages]},
-    }
-    text = json.dumps(record, indent=1, default=str)
-    Store(job.out).write(f"{RUNS}/{outcome.run_id}.json", text.encode())
-
-
-def _version(library: str) -> str | None:
-    try:
-        return importlib.metadata.version(library)
-    except importlib.metadata.PackageNotFoundError:
-        return None
+    assert outcome.run_id is not None
+    stages = {stage.name: stage.version for stage in [job.cutter, *job.stages]}
+    write_record(Store(job.out), outcome.run_id, state, config, outcome, stages)

@@ -96,8 +96,8 @@ class CutWorker:
             try:
                 clip = next(clips, None)
             except Exception as error:
-                _raise_if_full(error)
-                return _sentence(CUT, error)
+                raise_if_full(error)
+                return describe(CUT, error)
             if clip is None:
                 return None
             record = clip.record
@@ -137,7 +137,7 @@ class ClipWorker:
         self._board = board
         self._limits = limits
         self._is_last = is_last  # no stage comes after: a clip that leaves here makes room for another
-        _limit_threads(threads)
+        limit_threads(threads)
         for step in self._steps:
             step.stage.setup()
 
@@ -188,9 +188,9 @@ class ClipWorker:
         except StoreError:  # no property of the clip: the run ends, and another one tries again
             raise
         except Exception as error:
-            _raise_if_full(error)
+            raise_if_full(error)
             seconds = time.perf_counter() - started
-            sentence = _sentence(stage.name, error)
+            sentence = describe(stage.name, error)
             entry = self._ledger.put_failure(*place, f"{stage.name}_error", sentence, seconds)
         else:
             entry = self._ledger.put(*place, fields, output.files, time.perf_counter() - started)
@@ -270,18 +270,20 @@ def _plain_fields(stage: ClipStage, fields: Mapping[str, Any]) -> dict[str, Any]
     return plain
 
 
-def _sentence(stage: str, error: Exception) -> str:
+def describe(stage: str, error: Exception) -> str:
+    """What a row says of an error: "stage: kind: message", on one line."""
     text = " ".join(str(error).split())
     return f"{stage}: {type(error).__name__}: {text}"[:500]
 
 
-def _raise_if_full(error: Exception) -> None:
+def raise_if_full(error: Exception) -> None:
     """A full disk is no property of the video: end the run instead of blaming it."""
     if isinstance(error, OSError) and error.errno in _NO_SPACE:
         raise error
 
 
-def _limit_threads(threads: int) -> None:
+def limit_threads(threads: int) -> None:
+    """Keep a worker's libraries to its share of the CPUs."""
     import cv2
 
     cv2.setNumThreads(threads)

@@ -151,7 +151,7 @@ def write_latent_set(
         return TextStates(found[0].numpy(), mask[0].numpy().astype(bool), caption_digest(caption)).to_npz()
 
     store = latent_store(data, name or default_name(codec, size))
-    open_set(store, wanted, states(None))
+    open_set(store, wanted, lambda: states(None))
     with ShardWriter(store, FAMILY, rows=LATENTS) as writer:
         for sample in samples:
             record, video = sample.record, ClipVideo(sample.files["mp4"])

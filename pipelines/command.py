@@ -1,0 +1,45 @@
+"""How every long-running command ends: an exit code, and a sentence that says what to do next."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable
+
+from conf import USAGE_ERROR
+
+RUN_ERROR = 1
+INTERRUPTED = 130
+_AGAIN = "Running the same command again continues."
+
+
+def exit_code(run: Callable[[], int]) -> int:
+    """The code of `run`, or what its error stands for; tells the error on stderr."""
+    from dataset.catalog import CatalogError
+    from dataset.lock import LockHeld, LockLost
+    from pipelines.plan import PlanError
+    from pipelines.runner import Refused
+
+    try:
+        return run()
+    except KeyboardInterrupt:
+        return complain(f"interrupted. {_AGAIN}", INTERRUPTED)
+    except (CatalogError, LockHeld, PlanError, Refused) as error:
+        return complain(str(error), USAGE_ERROR)
+    except (OSError, LockLost, MemoryError) as error:
+        return complain(f"{_last_line(error)}. {_AGAIN}", RUN_ERROR)
+    except Exception:
+        traceback.print_exc()
+        return complain(f"the run broke off; what is finished is kept. {_AGAIN}", RUN_ERROR)
+
+
+def complain(message: str, code: int) -> int:
+    """Say it on stderr; gives `code` back."""
+    print(message, file=sys.stderr)
+    return code
+
+
+def _last_line(error: Exception) -> str:
+    """Ray puts the trace of the worker before what was raised there."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[-1].rstrip(".")
