@@ -16,6 +16,8 @@ from typing import Any
 import av
 import numpy as np
 
+from annotate.ahead import Ahead
+
 CONTAINERS = ("mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,mxf,"
               "mp3,wav,flac,aac")  # the last four only to be able to say that they hold no video
 ATTACHED_PICTURE = 0x400
@@ -23,6 +25,8 @@ ATTACHED_PICTURE = 0x400
 
 _SPACES = {1: "ITU709", 5: "ITU601", 6: "ITU601", 7: "SMPTE240M", 9: "BT2020", 10: "BT2020"}
 _FULL_RANGE = 2
+_AHEAD = 4
+"""Pictures decoded before they are asked for."""
 
 
 class UnreadableVideo(Exception):
@@ -81,12 +85,16 @@ class SourceFrame:
     picture: av.VideoFrame
 
 
+class _Lost:
+    """Stands for a frame that is damaged or cannot be decoded."""
+
+
 class VideoReader:
     """Frames of one local file in presentation order, with constant memory.
 
     Raises UnreadableVideo on construction when the file holds no video that can be decoded. Bad content
     behind the first frame is no exception: damaged frames are counted and left out up to the next sound
-    one, and `report` says afterwards what was wrong.
+    one, and `report` says afterwards what was wrong. A thread decodes a few frames ahead of the iteration.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -95,9 +103,10 @@ class VideoReader:
         # One thread: with more, which frames a damaged file gives depends on their number.
         self._stream.thread_count, self._stream.thread_type = 1, "NONE"
         self._container_broke = False
+        self._decoded: Ahead[av.VideoFrame | _Lost] | Generator[av.VideoFrame | _Lost, None, None]
         self._decoded = self._decode()
         try:
-            self._first = next(self._decoded, None)
+            self._first = self._next()
             if self._first is None:
                 raise UnreadableVideo("undecodable", f"{Path(path).name}: not one frame of its "
                                       f"{self._stream.codec_context.name} stream can be decoded")
@@ -123,6 +132,8 @@ class VideoReader:
         last: Fraction | None = None
         frame: av.VideoFrame | None = self._first
         self._first = None
+        if isinstance(self._decoded, Generator):
+            self._decoded = Ahead(self._decoded, _AHEAD)
         while frame is not None:
             ticks = frame.pts if frame.pts is not None else frame.dts
             if base is None:
@@ -139,10 +150,19 @@ class VideoReader:
             else:
                 self.report.out_of_order += 1
                 self.report.lost_at.append(self.report.frames)
-            frame = next(self._decoded, None)
+            frame = self._next()
         self._conclude(last if last is not None else Fraction(0), period)
 
-    def _decode(self) -> Generator[av.VideoFrame, None, None]:
+    def _next(self) -> av.VideoFrame | None:
+        """The next sound picture; those lost before it are counted."""
+        for decoded in self._decoded:
+            if not isinstance(decoded, _Lost):
+                return decoded
+            self.report.damaged += 1
+            self.report.lost_at.append(self.report.frames)
+        return None
+
+    def _decode(self) -> Generator[av.VideoFrame | _Lost, None, None]:
         packets = self._container.demux(self._stream)
         broken = False  # an undecodable packet spoils what refers to it, up to the next key frame
         while True:
@@ -157,19 +177,15 @@ class VideoReader:
                 frames = packet.decode()
             except av.FFmpegError:
                 self._container_broke |= bool(packet.is_corrupt)
-                self._lose()
+                yield _Lost()
                 broken = True
                 continue
             for frame in frames:
                 broken = broken and not frame.key_frame
                 if broken or frame.is_corrupt:
-                    self._lose()
+                    yield _Lost()
                 else:
                     yield frame
-
-    def _lose(self) -> None:
-        self.report.damaged += 1
-        self.report.lost_at.append(self.report.frames)
 
     def _conclude(self, last: Fraction, period: Fraction) -> None:
         report, info = self.report, self.info

@@ -10,11 +10,13 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 _WAIT_S = (0.05, 1.0)
+_ALONE_S = 8.0
+"""For so long at most the first video has the machine to itself: somebody waits for its first clip."""
 
 
 class Board:
@@ -23,6 +25,8 @@ class Board:
     def __init__(self) -> None:
         self._begun: Counter[str] = Counter()
         self._staged: set[str] = set()
+        self._first: tuple[str, float] | None = None  # video that is cut alone, and since when
+        self._together = False
 
     def begin(self, work: str) -> int:
         """Note that a worker starts on a piece of work; returns which attempt this is, from 1."""
@@ -32,10 +36,20 @@ class Board:
     def end(self, work: str) -> None:
         """The worker survived this piece of work."""
         self._begun.pop(work, None)
+        self._together = True
+
+    def may_cut(self, video: str) -> bool:
+        """Whether the cutting of a video may start: the first one's at once, others once it has given a clip,
+        has ended or has had its time."""
+        if self._first is None:
+            self._first = video, time.monotonic()
+        first, since = self._first
+        return self._together or video == first or time.monotonic() - since > _ALONE_S
 
     def stage(self, clips: Iterable[str]) -> None:
         """These clips are cut and wait for their annotation."""
         self._staged.update(clips)
+        self._together = True
 
     def release(self, clips: Iterable[str]) -> None:
         """These clips are annotated."""
@@ -80,10 +94,18 @@ class BoardClient:
     def release(self, clips: list[str]) -> None:
         self.actor.release.remote(clips)  # nobody waits for it
 
+    def wait_for_turn(self, video: str) -> None:
+        """Return once the cutting of the video may start."""
+        self._wait(lambda: self._ask(self.actor.may_cut.remote(video)))
+
     def wait_for_room(self, limit: int) -> None:
         """Return once fewer than `limit` clips are staged."""
+        self._wait(lambda: self._ask(self.actor.staged.remote()) < limit)
+
+    @staticmethod
+    def _wait(is_so: Callable[[], bool]) -> None:
         pause, longest = _WAIT_S
-        while self._ask(self.actor.staged.remote()) >= limit:
+        while not is_so():
             time.sleep(pause)
             pause = min(2 * pause, longest)
 

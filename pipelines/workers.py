@@ -23,7 +23,7 @@ from pipelines.plan import CUT, Step
 from pipelines.rows import ClipRow, VideoRow
 
 POISON = "poison"
-_CUT_AFTER = 5
+_CUT_AFTER = 15
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 _RECORD_FIELDS = frozenset(item.name for item in dataclasses.fields(ClipRecord))
 
@@ -89,6 +89,7 @@ class CutWorker:
         """Run the cutter; adds new rows to `places`. Returns a sentence when it failed."""
         from annotate.source.item import SourceItem
 
+        self._board.wait_for_turn(source.video)
         clips = iter(self._cutter.cut(SourceItem(**source.item), done))
         while True:
             self._board.wait_for_room(self._limits.staged)
