@@ -94,7 +94,7 @@ class ClipCameras:
             raise BadCameras(str(error)) from None
         track.frame_verdict = np.full(count, FrameVerdict.GIVEN, np.uint8)
         track.unit = self.unit
-        track.motion = _motion(track.c2w)
+        track.motion = motion_of(track.c2w)
         return track
 
     def _depth_maps(self, frames: np.ndarray) -> DepthMaps | None:
@@ -132,7 +132,7 @@ class ClipCameras:
                                    size=self.framing.size, timestamps=self._clip_times(len(times)))
 
 
-def _motion(c2w: np.ndarray) -> Motion:
+def motion_of(c2w: np.ndarray) -> Motion:
     """What given poses say: a span of less than 1e-9 of a unit or of a degree is none."""
     moves = bool(np.ptp(c2w[:, :3, 3], axis=0).max() > 1e-9)
     turns = bool(rotation_angle_deg(c2w[0, :3, :3].T @ c2w[:, :3, :3]).max() > 1e-9)

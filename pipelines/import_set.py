@@ -1,0 +1,34 @@
+"""Finished sets: `python -m pipelines.import_set layout=sana_wm src=<folder> out=<data set>`."""
+
+from __future__ import annotations
+
+from conf import USAGE_ERROR, entry
+from pipelines.command import complain, exit_code
+from pipelines.import_set_config import ImportSetConfig
+
+
+@entry(
+    ImportSetConfig, name="import_set", text_keys=("src", "out", "licence"),
+    examples=(
+        "python -m pipelines.import_set src=~/sekai_game_train_961frames_16fps_ovl640 out=dataset",
+        "python -m pipelines.import_set src=... out=dataset latents.src=~/LTX2VAE_diffusers_704x1280/... "
+        "latents.codec=~/ltx2-vae",
+        "python -m pipelines.import_set src=... out=dataset thresholds=sekai_game thresholds.missing=ignore",
+    ),
+)
+def main(config: ImportSetConfig) -> int:
+    """Import a published set whose cameras are finished: poses to metres, licence and scores on every row.
+
+    Run the same command again at any time: it finishes what is missing and touches nothing else.
+    """
+    from pipelines.import_set_run import run
+
+    try:
+        config.check()
+    except ValueError as error:
+        return complain(str(error), USAGE_ERROR)
+    return exit_code(lambda: run(config))
+
+
+if __name__ == "__main__":
+    main()
