@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch import Tensor
@@ -50,21 +49,18 @@ class Checkpoints:
         self._first = dist.get_rank() == 0
         self._pending: tuple[Future[Any], Path, int] | None = None
         if self._first:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            for partial in self.folder.glob(".step-*"):
-                shutil.rmtree(partial)
+            for leftover in self.folder.glob(".step-*"):
+                shutil.rmtree(leftover)
 
     def save(self, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
         """Copy everything and write it in the background, after the one before has been finished."""
         self.finish()
         partial = self.folder / f".{_name(step)}.partial"
         if self._first:
-            partial.mkdir()
+            partial.mkdir(parents=True)
             (partial / STATE).write_text(json.dumps({**state, "step": step}) + "\n", encoding="utf-8")
         dist.barrier(self._group)
-        # Copied here: the staging of torch shares memory with tensors that are on the CPU already.
-        copies = {name: _copy(tensor) for name, tensor in tensors.items()}
-        writing = dcp.async_save(copies, checkpoint_id=partial, process_group=self._group)
+        writing = dcp.async_save(dict(tensors), checkpoint_id=partial, process_group=self._group)
         assert isinstance(writing, Future)
         self._pending = writing, partial, step
 
@@ -133,11 +129,6 @@ def _complete(folder: Path) -> list[Saved]:
         if (match := _NAME.fullmatch(path.name)) and (path / STATE).is_file():
             found.append(Saved(int(match[1]), path, json.loads((path / STATE).read_text(encoding="utf-8"))))
     return found
-
-
-def _copy(tensor: Tensor) -> Tensor:
-    with torch.no_grad():
-        return tensor.detach().clone()
 
 
 def _name(step: int) -> str:

@@ -13,6 +13,7 @@ import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from train.config import ParallelConfig, TrainConfig
+from train.folder import RunFolder
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,7 @@ def run_on_ray(config: TrainConfig, work: Callable[[TrainConfig], Any]) -> None:
     """`work(config)` in each of ray.workers processes of a Ray cluster, which have met each other."""
     import ray
     from ray.train import RunConfig, ScalingConfig
+    from ray.train import WorkerGroupError
     from ray.train.torch import TorchConfig, TorchTrainer
 
     gpu = config.parallel.device == "cuda" or (
@@ -101,6 +103,9 @@ def run_on_ray(config: TrainConfig, work: Callable[[TrainConfig], Any]) -> None:
         lambda: work(config),
         torch_config=TorchConfig(backend="cpu:gloo,cuda:nccl" if gpu else "gloo"),
         scaling_config=ScalingConfig(num_workers=config.ray.workers, use_gpu=gpu, resources_per_worker=needs),
-        run_config=RunConfig(storage_path=None),
+        run_config=RunConfig(name="ray", storage_path=str(RunFolder(config.out).path)),
     )
-    trainer.fit()
+    try:
+        trainer.fit()
+    except WorkerGroupError as error:
+        raise next(iter(error.worker_failures.values())) from error

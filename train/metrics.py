@@ -53,7 +53,7 @@ class Window:
         seconds = max(time.perf_counter() - self.began, 1e-9)
         rates = {"clips_per_s": self.clips / seconds, "tokens_per_s": self.tokens / seconds,
                  "data_share": self.data_s / seconds, "seconds_per_step": seconds / max(self.steps, 1)}
-        if peak:
+        if peak and self.flops:  # the work of stages with several networks is not reckoned
             rates["mfu"] = self.flops / seconds / (peak * ranks)
         return rates
 
@@ -61,12 +61,15 @@ class Window:
 class Log:
     """Where the first process writes; the others have none."""
 
-    def __init__(self, folder: RunFolder, config: LogConfig, name: str, settings: dict[str, Any]) -> None:
+    def __init__(
+        self, folder: RunFolder, config: LogConfig, name: str, settings: dict[str, Any], step: int,
+    ) -> None:
+        """step: the last one that counts of an earlier part of the run."""
         self.folder = folder
         self._board = self._wandb = None
         if config.tensorboard:
             from torch.utils.tensorboard import SummaryWriter
-            self._board = SummaryWriter(folder.path / "tensorboard")
+            self._board = SummaryWriter(folder.path / "tensorboard", purge_step=step + 1)
         if config.wandb:
             try:
                 import wandb

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
-
-import torch.distributed as dist
 
 from train.config import TrainConfig
 
@@ -63,6 +62,6 @@ def plan(config: TrainConfig) -> int:
 
 
 def _complain(message: str, code: int) -> int:
-    if not dist.is_initialized() or dist.get_rank() == 0:
-        print(message, file=sys.stderr)
+    rank = os.environ.get("RANK")  # of torchrun: what befalls one process may befall it alone
+    print(message if rank is None else f"rank {rank}: {message}", file=sys.stderr)
     return code

@@ -18,7 +18,6 @@ from dataset.batch import Batch
 from dataset.loader.config import LatentSpace
 from dataset.loader.loader import Loader
 from model.dit import SanaWM
-from model.mask import Mask
 from train.checkpoint import Checkpoints, Saved, load
 from train.config import TrainConfig
 from train.data import resolve, split
@@ -180,7 +179,7 @@ class Trainer:
             print(line, flush=True)
         if self.step:
             print(f"continues after step {self.step:,}", flush=True)
-        return Log(self.folder, self.config.log, self.config.stage.name, self.stage.about)
+        return Log(self.folder, self.config.log, self.config.stage.name, self.stage.about, self.step)
 
     def _count(self, batches: list[Batch], values: dict[str, float], waited: float) -> None:
         """Add the step to the window of the console's line."""
@@ -195,10 +194,10 @@ class Trainer:
             window.clips += count * self.ranks.groups
             window.tokens += count * self.ranks.groups * grid[0] * grid[1] * grid[2]
             objective = self.stage.objective
-            mask = objective.mask(grid[0]) if isinstance(objective, FlowMatching) else Mask.bidirectional()
-            if isinstance(network, SanaWM):
-                forward = forward_flops(network.config, (grid[0], grid[1], grid[2]),
-                                        batch.caption_states.shape[1], mask, self.config.flow.camera)
+            if isinstance(objective, FlowMatching) and isinstance(network, SanaWM):
+                forward = forward_flops(
+                    network.config, (grid[0], grid[1], grid[2]), batch.caption_states.shape[1],
+                    objective.mask(grid[0]), self.config.flow.camera)
                 window.flops += training_flops(forward) * count * self.ranks.groups
 
     def _log(self, log: Log | None, values: dict[str, float]) -> bool:
@@ -279,7 +278,7 @@ class Trainer:
             if name == "ema" and not means:
                 continue
             tensors = {}
-            for key, tensor in member.module.state_dict().items():
+            for key, tensor in kept_tensors(member).items():
                 gathered = whole(replaced.get(key, tensor))
                 if self.ranks.first:
                     tensors[key] = gathered.detach().cpu()
@@ -291,11 +290,9 @@ class Trainer:
 
 def kept_tensors(member: Member) -> dict[str, Tensor]:
     """What a checkpoint holds of a trained network."""
-    tensors = member.module.state_dict()
     if member.keeps_frozen:
-        return tensors
-    frozen = {name for name, p in member.module.named_parameters() if not p.requires_grad}
-    return {name: tensor for name, tensor in tensors.items() if name not in frozen}
+        return member.module.state_dict()
+    return {name: p.detach() for name, p in member.module.named_parameters() if p.requires_grad}
 
 
 def _generator(*about: object) -> torch.Generator:
