@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 from torch.utils.checkpoint import checkpoint
 
 from model.attention import Attention, scan_frames, softmax_attention
@@ -80,6 +80,9 @@ def shard_parameters(
     for block in model.blocks:
         fully_shard(block, mesh=mesh, mp_policy=policy)
     fully_shard(model, mesh=mesh, mp_policy=policy)
+    for module in (*model.blocks, model):
+        if hasattr(module, "read_text"):  # of the refiner: needs parameters too
+            register_fsdp_forward_method(module, "read_text")
 
 
 def recompute_blocks(model: SanaWM, every: int = 1) -> None:

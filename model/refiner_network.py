@@ -14,6 +14,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.export import register_dataclass
 
 Rotary = tuple[Tensor, Tensor]
 """Cosines and sines of the positions of some frames."""
@@ -29,6 +30,8 @@ class KeyValue:
     def nbytes(self) -> int:
         return self.key.nbytes + self.value.nbytes
 
+
+register_dataclass(KeyValue)  # so that what shards parameters finds the tensors in it
 
 @dataclass(frozen=True)
 class Context:
