@@ -130,11 +130,12 @@ class ModelCamera:
 
 def model_camera(
     c2w: ArrayLike, intrinsics: ArrayLike, size: tuple[int, int], cell: int = CELL,
+    plucker: torch.Tensor | None = None,
 ) -> ModelCamera:
     """Camera inputs for a video of `size` from poses (F, 4, 4) in metres and intrinsics (F, 4) in its pixels.
 
     Translations are used as they are: the network was trained on metres. Raises ValueError where `size` is
-    not a multiple of the latent cell, `cell` pixels along both axes.
+    not a multiple of the latent cell, `cell` pixels along both axes. plucker: where to put the maps.
     """
     import torch
 
@@ -144,8 +145,10 @@ def model_camera(
     poses, grid = relative(c2w), (size[0] // cell, size[1] // cell)
     k = latent_intrinsics(intrinsics, size, grid)
     count = latent_frames(len(poses))
+    if plucker is None:
+        plucker = torch.empty(6 * STRIDE, count, *grid, dtype=torch.float32)
     return ModelCamera(camera_conditions(poses, k, count).to(torch.float32),
-                       packed_plucker(poses, k, grid, count, torch.float32))
+                       packed_plucker(poses, k, grid, count, plucker))
 
 
 def camera_conditions(relative_c2w: ArrayLike, intrinsics: ArrayLike, count: int) -> torch.Tensor:
@@ -160,14 +163,14 @@ def camera_conditions(relative_c2w: ArrayLike, intrinsics: ArrayLike, count: int
 
 def packed_plucker(
     relative_c2w: ArrayLike, intrinsics: ArrayLike, grid: tuple[int, int], count: int,
-    dtype: torch.dtype | None = None,
+    out: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Plücker maps (48, count, H, W) on the latent `grid`, channel = 6 · place in window + component.
 
     Latent frame j takes video frames 8j-7 to 8j. The window of frame 0 would start before the video and is
     moved to 0..7, so it holds seven future frames; windows past the end repeat the last frame.
     Before it is scaled to unit length, direction and moment are linear in the cell, R K⁻¹ (x, y, 1) and
-    o × R K⁻¹ (x, y, 1): one product of matrices for the whole clip. `dtype`: float64 unless said.
+    o × R K⁻¹ (x, y, 1): one product of matrices for the whole clip, put into `out` in its type if given.
     """
     import torch
 
@@ -180,16 +183,19 @@ def packed_plucker(
     starts = np.maximum(np.arange(count) * STRIDE - (STRIDE - 1), 0)
     window = np.minimum(np.arange(STRIDE)[:, None] + starts, len(poses) - 1)  # (8, count)
     lines = np.concatenate([directions, moments], axis=1)[window]  # (8, count, 6, 3)
-    rows = torch.from_numpy(lines.swapaxes(1, 2).reshape(-1, 3)).to(dtype or torch.float64)
+    rows = torch.from_numpy(lines.swapaxes(1, 2).reshape(-1, 3))
     cells = _corners(grid)
+    if out is None:
+        out = torch.empty(6 * STRIDE, count, *grid, dtype=torch.float64)
+    flat = out.view(len(rows), -1)
     if (k == k[0]).all():
         cells /= np.linalg.norm(inverse[0] @ cells, axis=0)
-        packed = rows @ torch.from_numpy(cells).to(rows.dtype)
+        torch.matmul(rows.to(out.dtype), torch.from_numpy(cells).to(out.dtype), out=flat)
     else:
-        length = torch.from_numpy(np.linalg.norm(inverse @ cells, axis=1)).to(rows.dtype)
-        packed = (rows @ torch.from_numpy(cells).to(rows.dtype)).reshape(STRIDE, 6, count, -1)
-        packed /= length[torch.from_numpy(window)][:, None]
-    return packed.reshape(6 * STRIDE, count, *grid)
+        torch.matmul(rows.to(out.dtype), torch.from_numpy(cells).to(out.dtype), out=flat)
+        length = torch.from_numpy(np.linalg.norm(inverse @ cells, axis=1)).to(out.dtype)
+        flat.view(STRIDE, 6, count, -1).div_(length[torch.from_numpy(window)][:, None])
+    return out
 
 
 def _corners(grid: tuple[int, int]) -> np.ndarray:

@@ -71,9 +71,10 @@ class Assembler:
         of = [self._selections[draw.source] for draw in task.draws]
         latents = video = states = mask = None
         if self._latents is not None:
-            latents = _allocate((count, self._latents.channels, T, h, w), torch.float32)
+            stored = getattr(torch, self._latents.dtype)
+            latents = _allocate((count, self._latents.channels, T, h, w), stored)
             tokens = self._latents.caption_tokens
-            states = _allocate((count, tokens, self._latents.caption_channels), torch.float32)
+            states = _allocate((count, tokens, self._latents.caption_channels), stored)
             mask = torch.zeros(count, tokens, dtype=torch.bool)
         else:
             video = _allocate((count, 3, F, *bucket.size), torch.uint8)
@@ -127,8 +128,8 @@ class Assembler:
         k = fit.intrinsics(frame_intrinsics(track.intrinsics[first : first + count], count))
         held = np.minimum(np.arange(wanted), count - 1)  # the last pose is held
         poses, k = relative(poses)[held], k[held]
-        inputs = model_camera(poses, k, bucket.size, self._cell)
-        batch.camera_conditions[slot], batch.plucker[slot] = inputs.conditions, inputs.plucker
+        inputs = model_camera(poses, k, bucket.size, self._cell, batch.plucker[slot])
+        batch.camera_conditions[slot] = inputs.conditions
         batch.c2w[slot], batch.intrinsics[slot] = torch.from_numpy(poses), torch.from_numpy(k)
         return Piece(first, count, fit)
 
@@ -150,8 +151,8 @@ class Assembler:
                 tensor[slot] = 0
         poses = np.tile(np.eye(4), (bucket.frames, 1, 1))
         k = np.tile([bucket.size[1], bucket.size[1], bucket.size[1] / 2, bucket.size[0] / 2], (len(poses), 1))
-        inputs = model_camera(poses, k, bucket.size, self._cell)
-        batch.camera_conditions[slot], batch.plucker[slot] = inputs.conditions, inputs.plucker
+        inputs = model_camera(poses, k, bucket.size, self._cell, batch.plucker[slot])
+        batch.camera_conditions[slot] = inputs.conditions
         batch.c2w[slot], batch.intrinsics[slot] = torch.from_numpy(poses), torch.from_numpy(k)
         batch.frame_valid[slot] = False
 

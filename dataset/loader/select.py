@@ -33,8 +33,8 @@ VIDEO_MEMBER = "mp4"
 MEMBERS = (VIDEO_MEMBER, CAMERA_MEMBER)
 LATENT_MEMBERS = (LATENTS_MEMBER, CAMERA_MEMBER, TEXT_MEMBER)
 """What is read of a clip, in a data set and in a latent set."""
-_COLUMNS = ("clip_id", "kind", "verdict", "shard", "members", "pose_engine", "pose_failure", "posed_share",
-            "scale_status", "caption", "frames", "width", "height")
+_COLUMNS = ("clip_id", "kind", "verdict", "shard", "members", "pose_failure", "posed_share", "scale_status",
+            "caption", "frames", "width", "height")
 
 
 @dataclass(frozen=True, order=True)
@@ -182,8 +182,7 @@ def _keep_usable(table: pa.Table, config: DataConfig, left_out: dict[str, int]) 
     table = table.filter(pc.equal(table["kind"], Kind.CLIP))
     table = _keep(table, pc.equal(table["verdict"], Verdict.KEPT), "not kept by annotation", left_out)
     table = _keep(table, pc.is_valid(table["shard"]), "without files", left_out)
-    posed = pc.and_(pc.is_valid(table["pose_engine"]), pc.is_null(table["pose_failure"]))
-    table = _keep(table, posed, "without cameras", left_out)
+    table = _keep(table, pc.is_null(table["pose_failure"]), "without cameras", left_out)
     share = pc.fill_null(table["posed_share"], 1.0)
     table = _keep(table, pc.greater_equal(share, 1.0), "with frames that have no camera", left_out)
     if config.scale is Scale.metric:
