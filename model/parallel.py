@@ -79,7 +79,9 @@ def shard_parameters(
     policy = MixedPrecisionPolicy(param_dtype=compute, reduce_dtype=reduce, cast_forward_inputs=False)
     for block in model.blocks:
         fully_shard(block, mesh=mesh, mp_policy=policy)
-    fully_shard(model, mesh=mesh, mp_policy=policy)
+    # The refiner holds the layers of its blocks under a second name, which must not be sharded again.
+    done = {parameter for block in model.blocks for parameter in block.parameters()}
+    fully_shard(model, mesh=mesh, mp_policy=policy, ignored_params=done)
     for module in (*model.blocks, model):
         if hasattr(module, "read_text"):  # of the refiner: needs parameters too
             register_fsdp_forward_method(module, "read_text")
