@@ -38,6 +38,8 @@ class RunConfig:
     staged_clips: int | None = None  # clips cut and not yet annotated before cutting pauses (bounds disk);
     # null: three for each worker
     attempts: int = 3  # a video or clip that killed its worker so often in one run is recorded as poison
+    again: list[str] = field(default_factory=list)  # reasons, such as unreachable or poison: what failed
+    # for one of them in a former run is tried again
 
     def check(self) -> None:
         """Raises ValueError for values that make no sense."""

@@ -17,14 +17,14 @@ from annotate.config import RayConfig, RunConfig, WriteConfig
 from annotate.source.item import SourceItem
 from annotate.stage import ClipStage
 from dataset.catalog import open_dataset, read_index
-from dataset.clip import Kind
+from dataset.clip import Kind, Verdict
 from dataset.lock import DatasetLock
 from dataset.store import Store
-from dataset.upkeep import recover, rejudge
+from dataset.upkeep import recover, rejudge, withdraw
 from pipelines.board import BoardClient
 from pipelines.cluster import check_shared, connected
 from pipelines.ledger import Ledger, digest
-from pipelines.plan import CUT, chain_keys, make_plan
+from pipelines.plan import CUT, PlanError, chain_keys, make_plan
 from pipelines.progress import Progress
 from pipelines.rows import VideoRow
 from pipelines.sink import Judge, Provenance, Sink, plain, rejudged
@@ -95,6 +95,7 @@ def run(job: Job, begin: Callable[[Outcome], None] = lambda outcome: None) -> Ou
         settings = job.settings()
         description = open_dataset(store, digest(settings), settings, plain(job.thresholds))
         withdrawn = recover(store, job.write.remake_broken).withdrawn
+        withdrawn += forget_failures(store, job.run.again)
         outcome = Outcome(videos=len(job.items), withdrawn=len(withdrawn))
         if description.thresholds != plain(job.thresholds):
             outcome.rejudged = rejudge(store, lambda row: rejudged(row, job.judge), plain(job.thresholds))
@@ -107,6 +108,26 @@ def run(job: Job, begin: Callable[[Outcome], None] = lambda outcome: None) -> Ou
             _annotate(job, store, lock, ledger, videos, {*index["clip_id"].to_pylist()}, outcome, begun)
     outcome.seconds = time.monotonic() - begun
     return outcome
+
+
+def forget_failures(store: Store, reasons: Sequence[str]) -> list[str]:
+    """Take the rows that failed for one of `reasons` out of the index; their videos are gone through again.
+
+    Raises PlanError for a reason for which nothing failed.
+    """
+    if not reasons:
+        return []
+    import pyarrow as pa
+
+    rows = read_index(store, ["verdict", "reasons"]).to_pylist()
+    known = sorted({reason for row in rows if row["verdict"] == Verdict.FAILED for reason in row["reasons"]})
+    for reason in reasons:
+        if reason not in known:
+            raise PlanError(f"run.again={reason}: nothing failed for this reason; there are "
+                            f"{', '.join(known) or 'no failures'}")
+    return withdraw(store, lambda table: pa.array(
+        [row["verdict"] == Verdict.FAILED and not set(reasons).isdisjoint(row["reasons"])
+         for row in table.select(["verdict", "reasons"]).to_pylist()]))
 
 
 def missing_videos(job: Job, ledger: Ledger, index: Any) -> list[VideoRow]:

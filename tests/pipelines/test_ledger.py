@@ -64,9 +64,19 @@ def test_finishing_a_video_leaves_only_the_note_that_it_is_finished(ledger):
     ledger.add_row("v", 0, {"clip_id": "c"}, {"mp4": b"x"}, 0.0)
     ledger.mark_cut("v", 1)
     ledger.finish([Finished("v", ["c"])])
-    assert list(ledger.finished()) == [Finished("v", ["c"])]
+    assert ledger.finished() == [Finished("v", ["c"])]
     assert [path.split("/")[0] for path in ledger.store.list()] == ["finished"]
     assert not (ledger.store.local_path("video/v") or ledger.store.local_path()).exists()
+
+
+def test_many_notes_of_finished_videos_become_one(ledger):
+    videos = [Finished(f"v{i:02d}", [f"c{i}"]) for i in range(40)]
+    for video in videos:
+        ledger.finish([video])
+    assert len(ledger.store.list("finished")) == 40
+    for _ in range(2):
+        assert sorted(ledger.finished(), key=lambda item: item.video) == videos
+        assert len(ledger.store.list("finished")) == 1
 
 
 def test_entries_survive_json(ledger):

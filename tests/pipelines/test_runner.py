@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 import tiny
 
-from annotate.config import WriteConfig
+from annotate.config import RunConfig, WriteConfig
 from dataset.catalog import CatalogError, query, read_index
 from dataset.clip import Verdict
 from dataset.lock import DatasetLock, LockHeld
 from dataset.reader import read_samples
 from dataset.store import Store
+from pipelines.plan import PlanError
 from pipelines.runner import run
 
 CLIPS = 4 + 5 + 3 + 3
@@ -148,6 +149,28 @@ def test_the_clips_of_a_lost_shard_are_made_again_when_asked(ray_here, videos, u
     assert outcome.withdrawn == CLIPS
     assert len(list(read_samples(Store(tmp_path), verify=True))) == CLIPS
     assert tiny.content_of(tmp_path) == undisturbed
+
+
+def test_what_failed_is_tried_again_when_asked(ray_here, videos, tmp_path):
+    folder, out = tmp_path / "videos", str(tmp_path / "out")
+    folder.mkdir()
+    shutil.copy(videos / "street.mp4", folder)
+    sound = (videos / "garden.mp4").read_bytes()
+    away = folder / "garden.mp4"
+    away.write_bytes(bytes(len(sound)))
+    then = away.stat().st_mtime_ns
+    job = tiny.job(str(folder), out)
+    run(job)
+    away.write_bytes(sound)
+    os.utime(away, ns=(then, then))  # nothing tells from outside that it can be read now
+    assert run(job).begun == 0
+    with pytest.raises(PlanError, match=r"run\.again=poison: .*there are unreadable"):
+        run(dataclasses.replace(job, run=RunConfig(again=["poison"])))
+    outcome = run(dataclasses.replace(job, run=RunConfig(again=["unreadable"])))
+    assert (outcome.withdrawn, outcome.begun) == (1, 1)
+    rows = read_index(Store(out), ["uri", "verdict", "kind"]).to_pylist()
+    assert {row["verdict"] for row in rows if row["uri"] == str(away)} == {"kept", "rejected"}
+    assert not any(row["verdict"] == "failed" for row in rows)
 
 
 def test_a_video_whose_name_is_no_text_fails_alone(ray_here, videos, tmp_path):
