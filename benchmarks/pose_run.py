@@ -26,7 +26,7 @@ from dataset.clip import CameraTrack, ClipRecord, FrameVerdict, Kind, Motion
 
 OURS = ("classical", "classical, intrinsics known")
 PLAIN = ("pycolmap incremental", "pycolmap global")
-TIME_LIMIT_S = 150.0
+TIME_LIMIT_S = 600.0
 
 
 class Meter:
