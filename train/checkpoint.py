@@ -7,6 +7,7 @@ part, and state.json. It appears by rename when all parts are there, and is read
 from __future__ import annotations
 
 import json
+import pickle
 import re
 import shutil
 from collections.abc import Mapping
@@ -109,9 +110,8 @@ def load(saved: Saved, tensors: Mapping[str, Tensor]) -> None:
     tensor that is missing or has another shape."""
     try:
         stored = dcp.FileSystemReader(saved.path).read_metadata().state_dict_metadata
-    except (OSError, EOFError, ValueError) as error:
-        raise CheckpointError(f"{saved.path}: not a complete checkpoint: {_reason(error)}. Delete it, "
-                              "and the one before is taken") from error
+    except (OSError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        raise _incomplete(saved, error) from error
     shapes = {name: tuple(about.size) for name, about in stored.items()
               if isinstance(about, dcp.metadata.TensorStorageMetadata)}
     faults = list_faults({name: shapes[name] for name in tensors if name in shapes},
@@ -120,7 +120,10 @@ def load(saved: Saved, tensors: Mapping[str, Tensor]) -> None:
         raise CheckpointError("\n".join([
             f"{saved.path}: its tensors are not those of this run.", *faults,
             "  Run with the settings it was begun with, see config.yaml, or choose another out="]))
-    dcp.load(dict(tensors), checkpoint_id=saved.path)
+    try:
+        dcp.load(dict(tensors), checkpoint_id=saved.path)
+    except dcp.api.CheckpointException as error:
+        raise _incomplete(saved, next(iter(error.failures.values()))[0]) from error
 
 
 def _complete(folder: Path) -> list[Saved]:
@@ -129,6 +132,11 @@ def _complete(folder: Path) -> list[Saved]:
         if (match := _NAME.fullmatch(path.name)) and (path / STATE).is_file():
             found.append(Saved(int(match[1]), path, json.loads((path / STATE).read_text(encoding="utf-8"))))
     return found
+
+
+def _incomplete(saved: Saved, error: BaseException) -> CheckpointError:
+    return CheckpointError(f"{saved.path}: not a complete checkpoint: {_reason(error)}. Delete it, and the one "
+                           "before is taken")
 
 
 def _name(step: int) -> str:

@@ -48,7 +48,7 @@ class SelfForcingConfig:
     timesteps: list[int] = field(default_factory=lambda: list(DISTILLATION_TIMESTEPS))  # of the generator,
     # 1000 first and 0 last
     generator_every: int = 5  # steps of the critic to one of the generator
-    critic_lr: float = 2.0e-6
+    critic_lr: float = 2.0e-6  # learning rate of the critic
     guidance: float = 4.0  # of the teacher; 1 uses no negative caption
     score_shift: float = 10.0  # of the levels at which teacher and critic compare, towards noise
     score_timesteps: list[int] = field(default_factory=lambda: [20, 980])  # least and most of those levels

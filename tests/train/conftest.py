@@ -37,16 +37,16 @@ def settings(latents: Path) -> Callable[..., TrainConfig]:
 def overrides(latents: Path, out: Path, **others: object) -> list[str]:
     """As one would type them; names of others have two underscores where keys have a dot."""
     given: dict[str, object] = {
-        "data__path": latents, "data__frames": [FRAMES], "data__workers": 0, "model__preset": "tiny",
+        "data__path": str(latents), "data__frames": [FRAMES], "data__workers": 0, "model__preset": "tiny",
         "parallel__context": 1, "parallel__device": "cpu", "log__every": 1, "log__tensorboard": False,
-        "start": "scratch", "steps": 4, "out": out, **others}
-    return [f"{key.replace('__', '.')}={_typed(value)}" for key, value in given.items()]
+        "start": "scratch", "steps": 4, "out": str(out), **others}
+    return [_typed(key.replace("__", "."), value) for key, value in given.items()]
 
 
-def _typed(value: object) -> str:
+def _typed(key: str, value: object) -> str:
     if isinstance(value, str):
-        return f"'{value}'"
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+        return conf.quote_text(f"{key}={value}", [key])
+    return f"{key}={'null' if value is None else str(value).lower() if isinstance(value, bool) else value}"
 
 
 @pytest.fixture

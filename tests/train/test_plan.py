@@ -1,0 +1,41 @@
+"""What a run would take, held against the published sizes."""
+
+from __future__ import annotations
+
+import pytest
+
+from model.config import DiTConfig
+from model.mask import Mask
+from train.flops import forward_flops, peak_flops, training_flops
+
+
+@pytest.mark.parametrize(("frames", "parts"), [  # products, softmax, scans, text in TFLOP
+    (11, (46.6, 8.4, 0.55, 0.52)), (121, (512.9, 1015.9, 6.02, 5.72))])
+def test_work_of_the_released_network(frames: int, parts: tuple[float, ...]) -> None:
+    flops = forward_flops(DiTConfig(), (frames, 22, 40), 300, Mask.bidirectional())
+    assert flops / 1e12 == pytest.approx(sum(parts), rel=1e-3)
+    assert training_flops(flops) == 3 * flops
+
+
+def test_chunks_see_about_half() -> None:
+    config = DiTConfig()
+    whole, chunks = (forward_flops(config, (121, 22, 40), 300, mask)
+                     for mask in (Mask.bidirectional(), Mask.chunk_causal(121)))
+    pairs = sum((end - start) * end for start, end in Mask.chunk_causal(121).bounds(121))
+    assert whole - chunks == pytest.approx(1015.9e12 * (1 - pairs / 121**2), rel=1e-3)
+
+
+def test_peaks_go_by_the_name_a_driver_gives() -> None:
+    assert peak_flops("NVIDIA H100 80GB HBM3") == 989e12
+    assert peak_flops("NVIDIA GeForce RTX 4090") == 165e12
+    assert peak_flops("unheard of") is None
+
+
+def test_a_dry_run_prints_everything_and_makes_nothing(settings, train, tmp_path) -> None:
+    config = settings(tmp_path / "run", stage="minute", dry_run=True, model__preset="2b6", data__path="",
+                      data__frames=[961], parallel__context=2, parallel__device="auto", steps=31000)
+    code, said = train(config)
+    assert code == 0 and not (tmp_path / "run").exists()
+    assert "31,000 updates of 32 clips of 961 frames" in said
+    assert "2,661.80 M" in said and "camera branch              401.81 M" in said
+    assert "GB" in said and "1,540.5 TFLOP a forward" in said and "2.8 days in all on 64 H100" in said
