@@ -51,6 +51,11 @@ class Codec(nn.Module, ABC):
     latent_std: Tensor
 
     @property
+    def is_causal(self) -> bool:
+        """Whether decoded frames depend on no later latents, so that `open_stream` can be used."""
+        return True
+
+    @property
     @abstractmethod
     def tiling(self) -> Tiling:
         """Over time; see `model.encode_stream`."""

@@ -1,0 +1,64 @@
+"""Settings of `python -m infer`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from infer.camera import CameraConfig
+from infer.noise import check_seed
+from infer.sampler import SamplerConfig
+
+DTYPES = ("auto", "bfloat16", "float32")
+
+
+@dataclass
+class InferConfig:
+    """An image, a prompt and a camera path to a video that follows it."""
+
+    image: str | None = None  # the picture the video begins with
+    prompt: str = ""  # what is to be seen
+    negative: str = ""  # what guidance leads away from
+    action: str | None = None  # keys held and for how many frames, such as w-80,d-40,w-120
+    camera: str | None = None  # instead of action: a trajectory (.npy, .npz, .json, TUM .txt, a folder of
+    # COLMAP's, <data set>#<clip>) or a named path, such as orbit:radius=2,degrees=90
+    frames: int | None = None  # video frames, brought to 8k + 1 (24k + 1 for streams); null: all of the path
+    size: list[int] = field(default_factory=lambda: [704, 1280])  # height and width of the video
+    intrinsics: list[float] | None = None  # fx,fy,cx,cy in pixels of the image; null: fov, or the
+    # trajectory's, or what the camera noted in the image, or 60 degrees across its longer side
+    fov: float | None = None  # instead: degrees across the image's longer side
+    seed: int = 0  # of all noise
+    out: str = "out/video"  # folder of video.mp4, camera.npz, config.yaml and environment.json
+    overwrite: bool = False  # replace a video that is there
+    model: str | None = None  # the network: a folder, a file, or a repository of the hub; null: the sampler's
+    codec: str | None = None  # dct32, dct16, dct8, or an LTX-2 autoencoder; null: the sampler's
+    text: str = "Efficient-Large-Model/gemma-2-2b-it"  # the text encoder: hash, or a Gemma-2
+    refiner: str = "none"  # second stage: none, ltx2, or a folder of its weights
+    device: str | None = None  # null: a GPU if there is one
+    dtype: str = "auto"  # of weights, bfloat16 or float32; auto: bfloat16 on a GPU, float32 on a CPU
+    offload: bool = False  # text encoders are on the GPU only while they read
+    crf: int = 18  # of the MP4: lower is better and larger
+    preview: bool = False  # draw the path into preview.png and stop
+    plan: bool = False  # print the memory expected and stop
+    path: CameraConfig = field(default_factory=CameraConfig)
+    sampler: SamplerConfig = field(default_factory=SamplerConfig)
+
+    def check(self) -> None:
+        """Raises ValueError for values that make no sense."""
+        if self.action is not None and self.camera is not None:
+            raise ValueError("action and camera are both given; one path leads the video")
+        if self.action is None and self.camera is None and not self.plan:
+            raise ValueError("missing: action=<keys>-<frames>,... such as action=w-80,d-40, or camera=<file "
+                             "or named path>")
+        if self.image is None and not (self.preview or self.plan):
+            raise ValueError("missing: image=<picture the video begins with>")
+        if len(self.size) != 2 or min(self.size) < 1:
+            raise ValueError(f"size={self.size}, allowed [height,width]")
+        if self.frames is not None and self.frames < 1:
+            raise ValueError(f"frames={self.frames}, allowed 1 or more")
+        if self.dtype not in DTYPES:
+            raise ValueError(f"dtype={self.dtype}, allowed {', '.join(DTYPES)}")
+        if not 0 <= self.crf <= 51:
+            raise ValueError(f"crf={self.crf}, allowed 0 to 51")
+        check_seed(self.seed)
+        self.path.check()
+        self.sampler.check()
