@@ -175,8 +175,32 @@ def read_segments(
         except FileNotFoundError:  # merged into another one meanwhile
             continue
         if segment_paths(store) == paths:
-            return {path: _parse(store, path, data, columns, rows) for path, data in zip(paths, contents)}
+            return {path: parse_segment(store, path, data, columns, rows)
+                    for path, data in zip(paths, contents)}
     raise CatalogError(f"{store.name(INDEX)}: changes faster than it can be read; try again")
+
+
+def parse_segment(
+    store: Store, path: str, data: bytes, columns: Sequence[str] | None = None, rows: RowType = CLIPS
+) -> pa.Table:
+    """Rows of one segment from its bytes. Raises CatalogError that names it."""
+    try:
+        file = pq.ParquetFile(pa.BufferReader(data))
+        schema = file.schema_arrow
+        version = (schema.metadata or {}).get(VERSION_KEY, b"none").decode()
+        if version != str(rows.version):
+            raise CatalogError(f"{store.name(path)}: schema version {version}, expected {rows.version}; "
+                               "use the code that made it, or choose another out=")
+        if not schema.equals(rows.schema):
+            both = (schema, rows.schema)
+            here, ours = ({column.name: column.type for column in columns} for columns in both)
+            different = sorted(name for name in here | ours if here.get(name) != ours.get(name))
+            raise CatalogError(f"{store.name(path)}: columns {different} are not those of this code, "
+                               "although the schema version agrees; choose another out=")
+        return file.read(columns=None if columns is None else list(columns), use_threads=False)
+    except pa.ArrowException as error:
+        raise CatalogError(f"{store.name(path)}: damaged: {error}; "
+                           "delete it and run again to make its clips anew") from error
 
 
 def read_index(store: Store, columns: Sequence[str] | None = None, rows: RowType = CLIPS) -> pa.Table:
@@ -248,26 +272,6 @@ def content_digest(table: pa.Table, rows: RowType = CLIPS) -> str:
 def _empty(columns: Sequence[str] | None, rows: RowType) -> pa.Table:
     table = rows.schema.empty_table()
     return table if columns is None else table.select(list(columns))
-
-
-def _parse(store: Store, path: str, data: bytes, columns: Sequence[str] | None, rows: RowType) -> pa.Table:
-    try:
-        file = pq.ParquetFile(pa.BufferReader(data))
-        schema = file.schema_arrow
-        version = (schema.metadata or {}).get(VERSION_KEY, b"none").decode()
-        if version != str(rows.version):
-            raise CatalogError(f"{store.name(path)}: schema version {version}, expected {rows.version}; "
-                               "use the code that made it, or choose another out=")
-        if not schema.equals(rows.schema):
-            both = (schema, rows.schema)
-            here, ours = ({column.name: column.type for column in columns} for columns in both)
-            different = sorted(name for name in here | ours if here.get(name) != ours.get(name))
-            raise CatalogError(f"{store.name(path)}: columns {different} are not those of this code, "
-                               "although the schema version agrees; choose another out=")
-        return file.read(columns=None if columns is None else list(columns), use_threads=False)
-    except pa.ArrowException as error:
-        raise CatalogError(f"{store.name(path)}: damaged: {error}; "
-                           "delete it and run again to make its clips anew") from error
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -105,7 +105,7 @@ class ShardWriter:
                     raise ValueError(f"clip {record.clip_id}: {name!r} cannot be the name of a member")
                 pieces.append(self._append(name, files[name]))
             if pieces:
-                pieces.append(self._append("json", _json_member(record, self._rows)))
+                pieces.append(self._append("json", json_member(record, self._rows)))
         except BaseException:
             self._truncate(end)
             raise
@@ -208,6 +208,7 @@ def _tar_info(name: str, size: int) -> tarfile.TarInfo:
     return info
 
 
-def _json_member(record: Any, rows: RowType) -> bytes:
+def json_member(record: Any, rows: RowType) -> bytes:
+    """The `json` member of a clip: its row without what only the index says."""
     row = {key: value for key, value in rows.to_row(record).items() if key not in rows.unwritten}
     return json.dumps(row, sort_keys=True, default=lambda value: value.item()).encode()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
@@ -181,6 +182,26 @@ class Store:
             return tempfile.TemporaryFile()  # type: ignore[return-value]
         os.makedirs(self._full(folder), exist_ok=True)
         return tempfile.TemporaryFile(dir=self._full(folder))  # type: ignore[return-value]
+
+    def copy(self, path: str, to: str) -> None:
+        """Put a copy of a file in place, whole or not at all; on a local disk it shares the bytes."""
+        try:
+            if not self.is_local:
+                self._make_folder(to)
+                self._fs.cp_file(self._full(path), self._full(to))
+                return
+            try:
+                os.makedirs(os.path.dirname(self._full(to)), exist_ok=True)
+                os.link(self._full(path), self._full(to))
+            except OSError as error:
+                if error.errno not in (*_NO_HARD_LINKS, errno.EEXIST):
+                    raise
+                with open(self._full(path), "rb") as file, self.writing(to) as copy:
+                    shutil.copyfileobj(file, copy)
+        except StoreError:
+            raise
+        except OSError as error:
+            raise self.explain("copy", path, error) from error
 
     def remove(self, path: str) -> None:
         """Delete a file; one that is already gone is no error."""
