@@ -135,8 +135,8 @@ def _complete(folder: Path) -> list[Saved]:
 
 
 def _incomplete(saved: Saved, error: BaseException) -> CheckpointError:
-    return CheckpointError(f"{saved.path}: not a complete checkpoint: {_reason(error)}. Delete it, and the one "
-                           "before is taken")
+    return CheckpointError(f"{saved.path}: not a complete checkpoint: {_reason(error)}. Delete it, and the "
+                           "one before is taken")
 
 
 def _name(step: int) -> str:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from dataset.loader.config import DataConfig
 from train.objectives import FlowConfig
 from train.ode import OdeConfig
 from train.refiner import RefinerTrainConfig
 from train.self_forcing import SelfForcingConfig
-
-ADAPTED = ["x_embedder.*", "final_layer.linear.*"]
-"""What belongs to a latent space, and starts anew in another one."""
 
 
 @dataclass
@@ -44,6 +42,16 @@ class ModelConfig:
         """Raises ValueError for values that make no sense."""
         _check_choice("model.preset", self.preset, ("2b6", "small", "tiny"))
         _check_choice("model.key_scale", self.key_scale, (None, "dim_spatial", "dim", "none"))
+
+
+@dataclass
+class LoraConfig:
+    """Train small matrices beside the projections of attention and keep the rest as it is; fits small cards.
+
+    The export holds the sum of both. Each resumption reads start= again.
+    """
+
+    rank: int = 0  # 0: train everything; 16 to 128 are usual
 
 
 @dataclass
@@ -193,6 +201,7 @@ class TrainConfig:
     self_forcing: SelfForcingConfig = field(default_factory=SelfForcingConfig)
     refiner: RefinerTrainConfig = field(default_factory=RefinerTrainConfig)
     data: DataConfig = field(default_factory=DataConfig)
+    lora: LoraConfig = field(default_factory=LoraConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     ema: EmaConfig = field(default_factory=EmaConfig)
     parallel: ParallelConfig = field(default_factory=ParallelConfig)
@@ -207,9 +216,10 @@ class TrainConfig:
         for part in (self.model, self.flow, self.optim, self.parallel, self.checkpoint, self.validate,
                      self.ray, self.plan):
             part.check()
-        parts = {"ode": self.ode, "self_forcing": self.self_forcing, "refiner": self.refiner}
+        parts: dict[str, Any] = {"ode": self.ode, "self_forcing": self.self_forcing, "refiner": self.refiner}
         if self.stage.objective in parts:
             parts[self.stage.objective].check()
+        _check_least("lora", self.lora, rank=0)
         _check_choice("launcher", self.launcher, ("plain", "ray"))
         for name in ("steps", "accumulate", "nonfinite"):
             if getattr(self, name) < 1:

@@ -90,8 +90,7 @@ def choose_device(config: ParallelConfig) -> torch.device:
 def run_on_ray(config: TrainConfig, work: Callable[[TrainConfig], Any]) -> None:
     """`work(config)` in each of ray.workers processes of a Ray cluster, which have met each other."""
     import ray
-    from ray.train import RunConfig, ScalingConfig
-    from ray.train import WorkerGroupError
+    from ray.train import RunConfig, ScalingConfig, WorkerGroupError
     from ray.train.torch import TorchConfig, TorchTrainer
 
     gpu = config.parallel.device == "cuda" or (

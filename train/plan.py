@@ -66,7 +66,7 @@ def estimate_memory(
     kept = model.depth / every_so_many if every_so_many else 0
     whole = model.depth - kept
     activations = size * (kept + (whole or 1) * BLOCK_TENSORS)
-    return Memory(trained * per / ranks, (every - trained) * 4 / ranks,
+    return Memory(trained * per / ranks, (every - trained) * (width if config.lora.rank else 4) / ranks,
                   (2 * block + every - blocks) * width, activations)
 
 

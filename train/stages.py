@@ -17,7 +17,10 @@ from model.weights import save_tensors
 from train.config import TrainConfig
 from train.data import RELEASED_SPACE, resolve
 from train.distillation import prepare_ode, prepare_self_forcing
+from train.launch import choose_device
+from train.lora import add_lora, save_lora
 from train.objectives import FlowMatching, Member, Networks, Objective
+from train.place import compute_type
 from train.refiner_stage import about_refiner, prepare_refiner, save_refiner
 from train.start import (
     about_space,
@@ -57,17 +60,33 @@ def build_stage(config: TrainConfig, space: LatentSet, resumed: Mapping[str, Any
         refiner, member, notes = prepare_refiner(config, space)
         return Stage(refiner, {"network": member}, about_refiner(config, about_space(space)), notes,
                      lambda tensors, folder: save_refiner(tensors, folder, config.refiner.distilled))
-    if resumed is None:
+    if resumed is None or config.lora.rank:
         start = start_network(config, space)
         network, notes = start.network, start.notes
     else:
         network, notes = empty(DiTConfig.from_json(resumed["model"], "checkpoint")), []
-    idle = freeze_unused(network.requires_grad_(), config.flow.camera)
+    idle = prepare_training(config, network)
     objective, others = prepare_objective(config, space, network)
+
+    def save(tensors: Mapping[str, Tensor], folder: Path) -> None:
+        if config.lora.rank:
+            save_lora(start_network(config, space).network, tensors, folder)
+        else:
+            save_tensors(tensors, network.config, folder)
+
+    member = Member(network, keeps_frozen=not config.lora.rank)
     return Stage(
-        objective=objective, networks={"network": Member(network), **others},
-        about=about_stage(config, space, network), notes=[*notes, *describe_idle(network, idle)],
-        save=lambda tensors, folder: save_tensors(tensors, network.config, folder))
+        objective=objective, networks={"network": member, **others},
+        about=about_stage(config, space, network), notes=[*notes, *describe_idle(network, idle)], save=save)
+
+
+def prepare_training(config: TrainConfig, network: SanaWM) -> list[str]:
+    """Decide what is trained; names of what would be, if the stage used it."""
+    network.requires_grad_()
+    if config.lora.rank:
+        frozen = compute_type(config.parallel, choose_device(config.parallel))
+        add_lora(network, config.lora.rank, config.seed, frozen)
+    return freeze_unused(network, config.flow.camera)
 
 
 def prepare_objective(
@@ -91,7 +110,7 @@ def plan_stage(config: TrainConfig) -> tuple[Member, DiTConfig, Objective]:
     model = plan_config(config, space)
     with torch.device("meta"):
         network = SanaWM(model)
-    freeze_unused(network.requires_grad_(), config.flow.camera)
+    prepare_training(config, network)
     return Member(network), model, FlowMatching(config.flow)
 
 

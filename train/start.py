@@ -142,7 +142,8 @@ def softmax_blocks(stage: StageConfig, earlier: DiTConfig) -> tuple[int, ...]:
 def freeze_unused(network: SanaWM, camera: bool) -> list[str]:
     """Take the gradient from what the stage does not compute with, so that no optimiser keeps means for it;
     returns its names."""
-    idle = [name for name, _ in network.named_parameters() if _is_idle(name, network.config, camera)]
+    idle = [name for name, p in network.named_parameters()
+            if p.requires_grad and _is_idle(name, network.config, camera)]
     for name in idle:
         network.get_parameter(name).requires_grad_(False)
     return idle
