@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,9 +17,9 @@ from dataset.clip import CameraTrack
 from dataset.fit import fit_clip
 from dataset.latents import CAMERA_MEMBER, LATENTS_MEMBER, TEXT_MEMBER, TextStates, caption_digest
 from dataset.loader.config import DataConfig, Lengths, OnError, Scale, Start
-from dataset.loader.members import ClipReader, Fault, read_camera, view_npy
+from dataset.loader.members import NPY_HEADER, ClipReader, Fault, read_camera, read_npy_header, view_npy
 from dataset.loader.plan import Draw, draw_start
-from dataset.loader.select import VIDEO_MEMBER, Bucket, Selection
+from dataset.loader.select import VIDEO_MEMBER, Bucket, Place, Selection
 from dataset.loader.video import decode_frames
 from dataset.rays import STRIDE, ImageFit, frame_intrinsics, latent_frames, model_camera
 
@@ -95,7 +97,10 @@ class Assembler:
         selection = self._selections[draw.source]
         reader = self._reader(draw.source)
         shard, clip_id = selection.shards[selection.shard[draw.clip]], selection.ids[draw.clip]
-        views = reader.read(shard, clip_id, selection.places(draw.clip))
+        places = selection.places(draw.clip)
+        latents = None if batch.latents is None else batch.latents[slot]
+        tails = {} if latents is None else _whole(latents, places[LATENTS_MEMBER])
+        views = reader.read(shard, clip_id, places, tails)
         metric = self._config.scale is Scale.metric
 
         def parse_camera(view: memoryview) -> Piece:
@@ -108,8 +113,9 @@ class Assembler:
                          lambda view: decode_frames(view, piece.first, frames, piece.fit))
             batch.video[slot, :, piece.count :] = batch.video[slot, :, piece.count - 1, None]
         else:
+            assert latents is not None
             reader.parse(shard, clip_id, LATENTS_MEMBER, views[LATENTS_MEMBER],
-                         lambda view: self._fill_latents(batch, slot, view_npy(view), piece))
+                         lambda view: _fill_latents(latents, view, piece, bool(tails)))
             reader.parse(shard, clip_id, TEXT_MEMBER, views[TEXT_MEMBER],
                          lambda view: _fill_caption(batch, slot, TextStates.from_npz(bytes(view))))
         batch.frame_valid[slot, : latent_frames(piece.count)] = True
@@ -133,17 +139,6 @@ class Assembler:
         batch.c2w[slot], batch.intrinsics[slot] = torch.from_numpy(poses), torch.from_numpy(k)
         return Piece(first, count, fit)
 
-    def _fill_latents(self, batch: Batch, slot: int, latents: np.ndarray, piece: Piece) -> None:
-        assert batch.latents is not None
-        out = batch.latents[slot]
-        channels, have, h, w = latents.shape if latents.ndim == 4 else (0, 0, 0, 0)
-        count = latent_frames(piece.count)
-        if (channels, h, w) != (out.shape[0], *out.shape[2:]) or have < count:
-            raise ValueError(f"latents of shape {latents.shape}, expected ({out.shape[0]}, {count} or more, "
-                             f"{out.shape[2]}, {out.shape[3]})")
-        out[:, :count] = torch.from_numpy(latents[:, :count])
-        out[:, count:] = 0.0
-
     def _clear(self, batch: Batch, slot: int, bucket: Bucket) -> None:
         """Make a slot harmless: finite everywhere, and nothing in it valid."""
         for tensor in (batch.latents, batch.video, batch.caption_states, batch.caption_mask):
@@ -162,6 +157,31 @@ class Assembler:
         return self._readers[source]
 
 
+def _whole(slot: Tensor, place: Place) -> dict[str, memoryview]:
+    """Latents of the very size of their slot are read straight into it: the last bytes of their member."""
+    if place.size != slot.nbytes + NPY_HEADER:
+        return {}
+    numbers: Any = slot.view(torch.uint8).numpy().reshape(-1)
+    return {LATENTS_MEMBER: memoryview(numbers)}
+
+
+def _fill_latents(slot: Tensor, view: memoryview, piece: Piece, is_there: bool) -> None:
+    """Put latents into their slot, cut or padded; if they are there already, see that they are what it takes.
+
+    slot: (C, T, h, w)    view: the .npy file, or its header if `is_there`. Raises ValueError.
+    """
+    shape, dtype, begin = read_npy_header(view)
+    count = latent_frames(piece.count)
+    stored = np.dtype(str(slot.dtype).removeprefix("torch."))
+    same = len(shape) == 4 and dtype == stored and (shape[0], *shape[2:]) == (slot.shape[0], *slot.shape[2:])
+    if not same or shape[1] < count or (is_there and begin != len(view)):
+        raise ValueError(f"latents of shape {shape}, {dtype}, expected ({slot.shape[0]}, {count} or more, "
+                         f"{slot.shape[2]}, {slot.shape[3]}), {slot.dtype}")
+    if not is_there:
+        slot[:, :count] = torch.from_numpy(view_npy(view)[:, :count])
+        slot[:, count:] = 0.0
+
+
 def _fill_caption(batch: Batch, slot: int, text: TextStates) -> None:
     assert batch.caption_states is not None and batch.caption_mask is not None
     if text.states.shape != batch.caption_states.shape[1:]:
@@ -174,7 +194,8 @@ def _fill_caption(batch: Batch, slot: int, text: TextStates) -> None:
 
 
 def _allocate(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """Memory to fill. In a worker at once the shared memory it travels in, which saves a copy."""
+    """Memory to fill: in a worker at once the shared memory it travels in, as torch's own collation does."""
     if torch.utils.data.get_worker_info() is None:
         return torch.empty(shape, dtype=dtype)
-    return torch.empty(shape, dtype=dtype).share_memory_()
+    storage = torch.UntypedStorage._new_shared(math.prod(shape) * dtype.itemsize, device="cpu")
+    return torch.empty(0, dtype=dtype).set_(storage, 0, shape)  # type: ignore[call-overload]

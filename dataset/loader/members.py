@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -22,6 +25,8 @@ from dataset.store import Store
 Parsed = TypeVar("Parsed")
 _MEND = "Copy it anew or repair the data set; data.on_error=skip leaves such clips out"
 _ANOTHER_READ = 1 << 16  # members farther apart than this are read one by one
+NPY_HEADER = 128
+"""Bytes before the numbers of a .npy file, as numpy writes it for a few dimensions."""
 
 
 class Trouble(StrEnum):
@@ -53,25 +58,26 @@ class ClipReader:
         self._store, self._verify = store, verify
         self._buffer = bytearray()
 
-    def read(self, shard: str, clip_id: str, places: Mapping[str, Place]) -> dict[str, memoryview]:
-        """The members at `places`, by name. Raises Fault."""
+    def read(
+        self, shard: str, clip_id: str, places: Mapping[str, Place],
+        tails: Mapping[str, memoryview] | None = None,
+    ) -> dict[str, memoryview]:
+        """The members at `places`, by name. tails: where the last bytes of a member are put straight away; of
+        such a member only what precedes them is returned. Raises Fault."""
         ordered = sorted(places.items(), key=lambda item: item[1].offset)
-        begin, end = ordered[0][1].offset, max(place.offset + place.size for place in places.values())
-        if end - begin > sum(place.size for place in places.values()) + len(ordered) * _ANOTHER_READ:
-            parts = {name: memoryview(bytes(self._range(shard, clip_id, place.offset, place.size)))
-                     for name, place in ordered}
-        else:
-            view = self._range(shard, clip_id, begin, end - begin)
-            parts = {name: view[place.offset - begin : place.offset - begin + place.size]
-                     for name, place in ordered}
-        for name, place in ordered:
-            where = f"{self._store.name(shard)}: {clip_id}.{name}"
-            if len(parts[name]) != place.size:
-                raise Fault(Trouble.TRUNCATED, f"{where}: {len(parts[name])} of {place.size} bytes there; "
-                            f"the shard is truncated. {_MEND}")
-            if self._verify and hashlib.sha256(parts[name]).hexdigest() != place.sha256:
-                raise Fault(Trouble.CHECKSUM, f"{where}: its bytes do not match their checksum; "
-                            f"the shard is damaged. {_MEND}")
+        groups = [[member] for member in ordered]
+        gaps = ordered[-1][1].end - ordered[0][1].offset - sum(place.size for _, place in ordered)
+        if gaps <= len(ordered) * _ANOTHER_READ:
+            groups = [ordered]
+        self._reserve(sum(group[-1][1].end - group[0][1].offset for group in groups))
+        parts, start = {}, 0
+        for group in groups:
+            spans = self._spans(group, tails or {}, start)
+            start += sum(len(buffer) for buffer in spans.buffers)
+            came = self._fill(shard, clip_id, group[0][1].offset, spans.buffers)
+            for name, place in group:
+                parts[name] = spans.heads[name]
+                self._check(shard, clip_id, name, place, spans, came - (place.offset - group[0][1].offset))
         return parts
 
     def parse(
@@ -84,19 +90,37 @@ class ClipReader:
             trouble = Trouble.CAMERA if name.startswith("camera") else Trouble.CONTENT
             raise Fault(trouble, f"{self._store.name(shard)}: {clip_id}.{name}: {error}") from error
 
-    def _range(self, shard: str, clip_id: str, begin: int, size: int) -> memoryview:
-        path = self._store.local_path(shard)
+    # parts
+
+    def _reserve(self, size: int) -> None:
         if len(self._buffer) < size:
             self._buffer = bytearray(size)
-        buffer = memoryview(self._buffer)[:size]
+
+    def _spans(self, group: list[tuple[str, Place]], tails: Mapping[str, memoryview], start: int) -> _Spans:
+        """Buffers in the order of the file: our own, but for the tails that belong elsewhere."""
+        own, spans, at = memoryview(self._buffer), _Spans(), group[0][1].offset
+        for name, place in group:
+            tail = tails.get(name, memoryview(b""))
+            head_end = place.end - len(tail)
+            spans.buffers += [own[start : start + head_end - at], tail]
+            spans.heads[name] = own[start + place.offset - at : start + head_end - at]
+            spans.tails[name] = tail
+            start, at = start + head_end - at, place.end
+        return spans
+
+    def _fill(self, shard: str, clip_id: str, begin: int, buffers: list[memoryview]) -> int:
+        """Fill buffers from a place of a shard on; the number of bytes that came."""
+        path = self._store.local_path(shard)
         try:
-            if path is None:
-                data = self._store.read(shard, begin, begin + size)
-                buffer[: len(data)] = data
-                return buffer[: len(data)]
-            with open(path, "rb", buffering=0) as file:
-                file.seek(begin)
-                return buffer[: _fill(file, buffer)]
+            if path is not None:
+                return _fill_locally(path, begin, buffers)
+            data = memoryview(self._store.read(shard, begin, begin + sum(len(buffer) for buffer in buffers)))
+            at = 0
+            for buffer in buffers:
+                piece = data[at : at + len(buffer)]
+                buffer[: len(piece)] = piece
+                at += len(piece)
+            return len(data)
         except FileNotFoundError:
             raise Fault(Trouble.MISSING, f"{self._store.name(shard)}: clip {clip_id}: there is no such "
                         f"shard. {_MEND}") from None
@@ -104,20 +128,50 @@ class ClipReader:
             raise Fault(Trouble.UNREADABLE,
                         f"{self._store.name(shard)}: clip {clip_id}: cannot be read: {error}") from error
 
+    def _check(
+        self, shard: str, clip_id: str, name: str, place: Place, spans: _Spans, came: int,
+    ) -> None:
+        """came: bytes that came from the member's first on."""
+        where = f"{self._store.name(shard)}: {clip_id}.{name}"
+        if came < place.size:
+            raise Fault(Trouble.TRUNCATED, f"{where}: {max(came, 0)} of {place.size} bytes there; "
+                        f"the shard is truncated. {_MEND}")
+        if not self._verify:
+            return
+        digest = hashlib.sha256(spans.heads[name])
+        digest.update(spans.tails[name])
+        if digest.hexdigest() != place.sha256:
+            raise Fault(Trouble.CHECKSUM, f"{where}: its bytes do not match their checksum; "
+                        f"the shard is damaged. {_MEND}")
 
-def _fill(file: io.FileIO, buffer: memoryview) -> int:
-    """Fill a buffer as far as the file goes; the number of bytes that came."""
-    filled = 0
-    while filled < len(buffer):
-        count = file.readinto(buffer[filled:])
-        if not count:
-            break
-        filled += count
-    return filled
+
+@dataclass
+class _Spans:
+    """Where one read goes: buffers in order, and of each member its first bytes and its last."""
+
+    buffers: list[memoryview] = field(default_factory=list)
+    heads: dict[str, memoryview] = field(default_factory=dict)
+    tails: dict[str, memoryview] = field(default_factory=dict)
 
 
-def view_npy(view: memoryview) -> np.ndarray:
-    """The array in the bytes of a .npy file, not copied. Raises ValueError where they are none."""
+def _fill_locally(path: Path, begin: int, buffers: list[memoryview]) -> int:
+    """As `ClipReader._fill`, without a copy on the way."""
+    came, left = 0, [buffer for buffer in buffers if len(buffer)]
+    with open(path, "rb", buffering=0) as file:
+        while left:
+            count = os.preadv(file.fileno(), left, begin + came)
+            if not count:
+                break
+            came += count
+            while left and count >= len(left[0]):
+                count -= len(left.pop(0))
+            if left:
+                left[0] = left[0][count:]
+    return came
+
+
+def read_npy_header(view: memoryview) -> tuple[tuple[int, ...], np.dtype, int]:
+    """Shape, type, and where the numbers begin, of the bytes of a .npy file. Raises ValueError."""
     head = io.BytesIO(view[:4096])
     version = np.lib.format.read_magic(head)
     if version not in ((1, 0), (2, 0)):
@@ -126,10 +180,16 @@ def view_npy(view: memoryview) -> np.ndarray:
     shape, fortran, dtype = header(head)
     if dtype.hasobject or fortran:
         raise ValueError(f"an array of {dtype}, expected numbers in C order")
+    return shape, dtype, head.tell()
+
+
+def view_npy(view: memoryview) -> np.ndarray:
+    """The array in the bytes of a .npy file, not copied. Raises ValueError where they are none."""
+    shape, dtype, begin = read_npy_header(view)
     count = int(np.prod(shape))
-    if len(view) - head.tell() != count * dtype.itemsize:
-        raise ValueError(f"{len(view) - head.tell()} bytes of numbers, expected {count * dtype.itemsize}")
-    return np.frombuffer(view, dtype, count, head.tell()).reshape(shape)
+    if len(view) - begin != count * dtype.itemsize:
+        raise ValueError(f"{len(view) - begin} bytes of numbers, expected {count * dtype.itemsize}")
+    return np.frombuffer(view, dtype, count, begin).reshape(shape)
 
 
 def read_camera(data: memoryview, metric: bool) -> CameraTrack:

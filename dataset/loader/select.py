@@ -56,6 +56,10 @@ class Place:
     size: int
     sha256: str
 
+    @property
+    def end(self) -> int:
+        return self.offset + self.size
+
 
 @dataclass
 class Selection:
