@@ -95,8 +95,9 @@ def run_on_ray(config: TrainConfig, work: Callable[[TrainConfig], Any]) -> None:
 
     gpu = config.parallel.device == "cuda" or (
         config.parallel.device == "auto" and torch.cuda.is_available())
-    if not ray.is_initialized():
-        ray.init(address=config.ray.address, log_to_driver=True)
+    started = not ray.is_initialized()
+    if started:
+        ray.init(address=config.ray.address, log_to_driver=True, include_dashboard=False)
     needs = {"CPU": config.ray.cpus, **({"GPU": 1} if gpu else {})}
     trainer = TorchTrainer(
         lambda: work(config),
@@ -108,3 +109,6 @@ def run_on_ray(config: TrainConfig, work: Callable[[TrainConfig], Any]) -> None:
         trainer.fit()
     except WorkerGroupError as error:
         raise next(iter(error.worker_failures.values())) from error
+    finally:
+        if started:
+            ray.shutdown()

@@ -20,7 +20,7 @@ _DOWN, _UP = f".lora_A.{ADAPTER}.weight", f".lora_B.{ADAPTER}.weight"
 
 
 def add_lora(network: SanaWM, rank: int, seed: int, frozen: torch.dtype) -> None:
-    """Matrices that start without effect and alone learn, in float32; the rest is frozen, of type `frozen`."""
+    """Matrices that start without effect and alone learn, in float32; the rest is kept in `frozen`."""
     from peft import LoraConfig, inject_adapter_in_model
 
     network.requires_grad_(False).to(frozen)
