@@ -143,7 +143,7 @@ def latent_store(data: Store, name: str) -> Store:
     """The store of a latent set of a data set, whether it exists or not."""
     if not name or "/" in name or name.startswith("."):
         raise ValueError(f"latent set {name!r}: expected the name of a folder below {data.name(FOLDER)}")
-    return Store(data.name(f"{FOLDER}/{name}"))
+    return data.below(f"{FOLDER}/{name}")
 
 
 def latent_sets(data: Store) -> list[str]:

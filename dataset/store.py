@@ -40,29 +40,39 @@ class StoreFull(StoreError):
 class Store:
     """Files below one folder or address; paths are relative, with forward slashes.
 
-    url: a local folder (made when first written to) or any fsspec address such as s3://bucket/folder.
+    url: a local folder (made when first written to) or any fsspec address such as s3://bucket/folder;
+    inside: a folder below it that is the store.
     Safe to pickle and to use from several threads and processes. A missing file raises
     FileNotFoundError, a full disk StoreFull, anything else StoreError; each names the file.
     """
 
-    def __init__(self, url: str | os.PathLike[str]) -> None:
-        self.url = os.fspath(url).rstrip("/") or "/"
-        self._fs, root = _file_system(self.url)
+    def __init__(self, url: str | os.PathLike[str], inside: str = "") -> None:
+        self._base, self._inside = os.fspath(url).rstrip("/") or "/", inside
+        self.url = f"{self._base}/{inside}" if inside else self._base
+        self._fs, root = _file_system(self._base)
         self.is_local = isinstance(self._fs, LocalFileSystem)
         self._root = os.path.abspath(root) if self.is_local else root.rstrip("/")
+        self._root += f"/{inside}" if inside else ""
 
     def __repr__(self) -> str:
         return f"Store({self.url!r})"
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"url": self._root if self.is_local else self.url}
+        return {"url": self._root} if self.is_local else {"url": self._base, "inside": self._inside}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["url"])  # type: ignore[misc]
+        self.__init__(**state)  # type: ignore[misc]
 
     def name(self, path: str) -> str:
         """The full address of a file, for messages."""
         return f"{self.url}/{path}"
+
+    def below(self, folder: str) -> Store:
+        """A store of its own in a folder of this one. Not the same as an address with more at its end: in a
+        chain such as dir::file://... the end belongs to another part."""
+        if self.is_local:
+            return Store(self._full(folder))
+        return Store(self._base, f"{self._inside}/{folder}".lstrip("/"))
 
     def local_path(self, path: str = "") -> Path | None:
         """Where a file lies on the local disk, or None when the store is remote."""

@@ -84,7 +84,7 @@ def run(config: LatentsConfig, announce: Callable[[Outcome], None] = lambda outc
         outcome.begun = len(missing)
         if missing:
             announce(outcome)
-            ledger = Ledger(Store(config.work or store.name("_work")))
+            ledger = Ledger(Store(config.work) if config.work else store.below("_work"))
             sink = LatentSink(store, lock, ledger, committed, config.write.shard_mb * _BYTES_PER_MB)
             _encode(config, data, wanted, missing, sink, ledger, outcome)
     outcome.seconds = time.monotonic() - started

@@ -172,3 +172,22 @@ def test_an_error_of_the_disk_names_file_and_cause(local_store: Store) -> None:
     local_store.write("a", b"1")
     with pytest.raises(StoreError, match=rf"a/b: cannot write it: .*Errno ({errno.ENOTDIR}|{errno.EEXIST})"):
         local_store.write("a/b", b"2")
+
+
+def test_a_folder_of_a_store_is_a_store_of_its_own(store):
+    inner = store.below("latents/a").below("b")
+    inner.write("index/x", b"1")
+    assert store.list() == ["latents/a/b/index/x"] and inner.list() == ["index/x"]
+    assert inner.url.endswith("latents/a/b")
+    assert pickle.loads(pickle.dumps(inner)).read("index/x") == b"1"
+
+
+def test_a_copy_keeps_what_the_file_was(store):
+    store.write("a/x", b"old")
+    store.copy("a/x", "b/c/x")
+    store.write("a/x", b"new")
+    assert store.read("b/c/x") == b"old"
+    store.copy("a/x", "b/c/x")
+    assert store.read("b/c/x") == b"new"
+    with pytest.raises(FileNotFoundError):
+        store.copy("a/y", "b/y")
