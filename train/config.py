@@ -30,7 +30,7 @@ class StageConfig:
 class ModelConfig:
     """Sizes of a network that starts from nothing; a checkpoint brings its own."""
 
-    preset: str = "2b6"  # 2b6 (as released) | small (12 M parameters) | tiny (for tests)
+    preset: str = "2b6"  # 2b6 (as released) | small (8 M parameters) | tiny (for tests)
     depth: int | None = None  # blocks; null: of the preset
     width: int | None = None  # channels of a token; null: of the preset
     heads: int | None = None  # null: of the preset

@@ -70,7 +70,7 @@ class Trainer:
     def run(self) -> bool:
         """Train to the end, or until a signal asks to stop; whether the end was reached."""
         log = self._begin()
-        with _on_signal(self):
+        with _StopOnSigterm(self):
             batches = iter(self.loader)
             self._window = Window()
             while self.step < self.config.steps:

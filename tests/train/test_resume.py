@@ -101,16 +101,18 @@ def test_processes_share_clips_and_parameters_and_hand_over_to_one(
 ) -> None:
     """One process with a clip, two with that clip cut in time: the same losses and weights. Then a run of two
     is continued by one."""
-    config = settings(tmp_path, stage="chunk_causal", start=str(tmp_path))
+    given = {"stage": "chunk_causal", "ema__decay": 0.9}
+    config = settings(tmp_path, start=str(tmp_path), **given)
     found = run_ranks(work_of_a_rank, 2, tmp_path, config)
     assert found == [["True", "True"]] * 2
-    assert train(settings(tmp_path / "alone", stage="chunk_causal"))[0] == 0
+    assert train(settings(tmp_path / "alone", **given))[0] == 0
     alone, together = losses(tmp_path / "alone"), losses(tmp_path / "together")
     assert torch.allclose(torch.tensor(alone), torch.tensor(together), atol=1e-5, rtol=0)
-    first, second = (SanaWM.from_pretrained(tmp_path / out / "export" / "network").state_dict()
-                     for out in ("alone", "together"))
-    assert all(torch.allclose(first[name], second[name], atol=1e-5) for name in first)
-    assert train(settings(tmp_path / "apart", stage="chunk_causal", steps=7))[0] == 0
+    for part in ("network", "ema"):
+        first, second = (SanaWM.from_pretrained(tmp_path / out / "export" / part).state_dict()
+                         for out in ("alone", "together"))
+        assert all(torch.allclose(first[name], second[name], atol=1e-5) for name in first)
+    assert train(settings(tmp_path / "apart", steps=7, **given))[0] == 0
     assert len(losses(tmp_path / "apart")) == 7
     state = json.loads((tmp_path / "apart" / "checkpoints" / "step-00000007" / "state.json").read_text())
     assert state["ranks"] == 1 and state["loader"]["drawn"] >= 4 * 2 + 3
