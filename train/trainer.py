@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import signal
-import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -30,6 +28,7 @@ from train.objectives import Draws, FlowMatching, Losses, Member
 from train.optim import Ema, Optimiser, whole
 from train.place import place
 from train.stages import build_stage
+from train.stop import StopSignal
 from train.validate import Validation
 
 
@@ -65,12 +64,12 @@ class Trainer:
             self.validation = Validation(config, held_out, expect, self.space, ranks, self._control)
         self._table, self._window = SigmaTable(config.log.bins), Window()
         self._peak = peak_flops(torch.cuda.get_device_name()) if ranks.device.type == "cuda" else None
-        self._asked_to_stop = False
+        self._asked = StopSignal()
 
     def run(self) -> bool:
         """Train to the end, or until a signal asks to stop; whether the end was reached."""
         log = self._begin()
-        with _StopOnSigterm(self):
+        with StopSignal() as self._asked:
             batches = iter(self.loader)
             self._window = Window()
             while self.step < self.config.steps:
@@ -202,7 +201,7 @@ class Trainer:
 
     def _log(self, log: Log | None, values: dict[str, float]) -> bool:
         """Write the step down; whether a signal has asked any process to stop."""
-        stop = bool(agree([float(self._asked_to_stop)], self._control)[0])
+        stop = bool(agree([float(self._asked.came)], self._control)[0])
         line: dict[str, Any] = {"step": self.step, **_writable(values), "skipped": self.guard.skipped}
         if self._due(self.config.log.every) or self.step == self.config.steps:
             sums = self._table.sums
@@ -314,22 +313,3 @@ def _check_same_run(saved: Saved | None, config: TrainConfig) -> None:
         if was != now:
             raise ValueError(f"out={config.out}: holds a run with {key}={was}, asked for {key}={now}; "
                              "continue it with what it was begun with, or choose another out=")
-
-
-class _on_signal:
-    """Within it, SIGTERM asks the trainer to save and stop after the step that is under way."""
-
-    def __init__(self, trainer: Trainer) -> None:
-        self.trainer = trainer
-        self._before: Any = None
-
-    def __enter__(self) -> None:
-        if threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGTERM, self._ask)
-
-    def __exit__(self, *_: object) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGTERM, self._before)
-
-    def _ask(self, *_: object) -> None:
-        self.trainer._asked_to_stop = True

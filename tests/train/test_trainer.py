@@ -17,7 +17,8 @@ def test_accumulated_gradients_are_those_of_the_mean_loss(settings, tmp_path) ->
         module = trainer.networks["network"].module
         accumulated = {name: p.grad.clone() for name, p in module.named_parameters() if p.requires_grad}
         module.zero_grad()
-        alone = [trainer.stage.objective.loss(trainer.networks, batch, trainer._draws("network", i), 0, "network")
+        ask = trainer.stage.objective.loss
+        alone = [ask(trainer.networks, batch, trainer._draws("network", i), 0, "network")
                  for i, batch in enumerate(batches)]
         mean = (alone[0].total + alone[1].total) / 2
         mean.backward()
