@@ -10,14 +10,14 @@ import dataclasses
 import hashlib
 import io
 import json
-import types
-import typing
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+
+from dataset.rows import arrow_schema
 
 SCHEMA_VERSION = 1
 
@@ -315,28 +315,9 @@ class ClipRecord:
 PLACEMENT_COLUMNS = ("shard", "members", "annotated_at", "stage_seconds")
 """Columns that may differ between two runs over the same input; all others are content."""
 
-_ARROW = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
-
-
-def _arrow_type(hint: Any) -> pa.DataType:
-    origin = typing.get_origin(hint)
-    if origin in (typing.Union, types.UnionType):
-        return _arrow_type(next(a for a in typing.get_args(hint) if a is not type(None)))
-    if origin is list:
-        return pa.list_(_arrow_type(typing.get_args(hint)[0]))
-    if dataclasses.is_dataclass(hint):
-        hints = typing.get_type_hints(hint)
-        return pa.struct([(f.name, _arrow_type(hints[f.name])) for f in dataclasses.fields(hint)])
-    if isinstance(hint, type) and issubclass(hint, str):
-        return pa.string()
-    return _ARROW[hint]
-
-
 def index_schema() -> pa.Schema:
     """Arrow schema of the index, derived from `ClipRecord`; carries the schema version as metadata."""
-    hints = typing.get_type_hints(ClipRecord)
-    fields = [pa.field(f.name, _arrow_type(hints[f.name])) for f in dataclasses.fields(ClipRecord)]
-    return pa.schema(fields, metadata={"sana_wm.schema_version": str(SCHEMA_VERSION)})
+    return arrow_schema(ClipRecord, SCHEMA_VERSION)
 
 
 def to_row(record: ClipRecord) -> dict[str, Any]:

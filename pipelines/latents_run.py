@@ -139,7 +139,7 @@ def choose_size(
     if not counts:
         raise ValueError(f"{config.data}: no clip with files satisfies where={config.where!r}")
     sizes = ", ".join(f"{width}x{height} ({count:,} clips)" for (height, width), count
-                      in sorted(counts.items(), key=lambda item: -item[1])[:8])
+                      in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:8])
     raise ValueError(f"size is not set and the clips differ: {sizes}. Set size=[height,width] for all of "
                      "them, or choose those of one size with where=\"width = ...\"")
 

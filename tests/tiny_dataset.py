@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from collections.abc import Callable
 from functools import lru_cache
@@ -15,31 +14,26 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from annotate.clip_video import ClipVideo
 from annotate.cut.encode import ClipWriter
 from dataset.camera import look_at
 from dataset.catalog import open_dataset
 from dataset.clip import CameraTrack, ClipRecord, DepthMaps, FrameVerdict, Kind, Motion, ScaleStatus, Verdict
-from dataset.fit import fit_clip, fit_frame, largest_size
+from dataset.fit import largest_size
 from dataset.latents import (
     CAMERA_MEMBER,
     FAMILY,
     LATENTS,
-    LATENTS_MEMBER,
-    TEXT_MEMBER,
     LatentRecord,
-    LatentSet,
     Status,
-    TextStates,
-    caption_digest,
     default_name,
     latent_store,
-    latents_to_npy,
     open_set,
 )
 from dataset.reader import read_samples
 from dataset.shards import ShardWriter
 from dataset.store import Store
+from pipelines.latents_config import LatentsConfig
+from pipelines.latents_encode import Encoder
 
 FPS = 16
 
@@ -132,42 +126,21 @@ def write_latent_set(
     data: Store, codec: str = "dct32", text: tuple[int, int] = (16, 24), size: tuple[int, int] | None = None,
     *, name: str | None = None, per_shard: int = 3,
 ) -> Store:
-    """Latents of every kept clip of a data set, in one process. text: tokens and channels of its states."""
-    import torch
-
-    from model.codec import load_codec
-    from model.text import HashText
-
-    coder, writes = load_codec(codec), HashText(width=text[1], length=text[0])
+    """Latents of every kept clip of a data set, in this process. text: tokens and channels of its states."""
+    encoder = Encoder(LatentsConfig(codec=codec, text_tokens=text[0], text_channels=text[1]), "cpu")
     samples = list(read_samples(data, "verdict = 'kept'", members=["mp4", CAMERA_MEMBER]))
-    size = size or largest_size(ClipVideo(samples[0].files["mp4"]).size, coder.space_stride)
-    wanted = LatentSet(
-        codec, coder.fingerprint, coder.channels, coder.space_stride, coder.time_stride, list(size), "hash",
-        f"hash-w{text[1]}-l{text[0]}", text[0], text[1],
-    )
-
-    def states(caption: str | None) -> bytes:
-        found, mask = writes.encode([caption]) if caption is not None else writes.encode_negative()
-        return TextStates(found[0].numpy(), mask[0].numpy().astype(bool), caption_digest(caption)).to_npz()
-
-    store = latent_store(data, name or default_name(codec, size))
-    open_set(store, wanted, lambda: states(None))
+    first = samples[0].record
+    size = size or largest_size((first.height, first.width), encoder.codec.space_stride)
+    made, store = encoder.describe(size), latent_store(data, name or default_name(codec, size))
+    open_set(store, made, lambda: encoder.null_text.to_npz())
     with ShardWriter(store, FAMILY, rows=LATENTS) as writer:
         for sample in samples:
-            record, video = sample.record, ClipVideo(sample.files["mp4"])
-            fit = fit_clip(video.size, size, coder.space_stride)
-            pixels = np.stack([fit_frame(frame, fit) for frame in video.iter_rgb()])
-            tensor = torch.from_numpy(pixels).movedim(-1, 0)[None].float() / 127.5 - 1
-            latents = coder.encode(tensor)[0].numpy()
-            row = LatentRecord(
-                record.clip_id, Status.OK, source=record.source, caption=record.caption, frames=len(pixels),
-                fps=record.fps, latent_frames=latents.shape[1], latent_height=latents.shape[2],
-                latent_width=latents.shape[3], config_hash=wanted.key(),
-            )
-            files = {LATENTS_MEMBER: latents_to_npy(latents), TEXT_MEMBER: states(record.caption)}
-            if CAMERA_MEMBER in sample.files:
-                files[CAMERA_MEMBER] = sample.files[CAMERA_MEMBER]
-            writer.add(dataclasses.replace(row), files)
+            record, encoded = sample.record, encoder.encode(sample.record, sample.files, size)
+            writer.add(LatentRecord(
+                record.clip_id, Status.OK, source=record.source, caption=record.caption, frames=record.frames,
+                fps=record.fps, latent_frames=encoded.shape[1], latent_height=encoded.shape[2],
+                latent_width=encoded.shape[3], config_hash=made.key(),
+            ), encoded.files)
             if len(writer.pending) == per_shard:
                 writer.commit()
         writer.commit()
