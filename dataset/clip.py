@@ -315,6 +315,7 @@ class ClipRecord:
 PLACEMENT_COLUMNS = ("shard", "members", "annotated_at", "stage_seconds")
 """Columns that may differ between two runs over the same input; all others are content."""
 
+
 def index_schema() -> pa.Schema:
     """Arrow schema of the index, derived from `ClipRecord`; carries the schema version as metadata."""
     return arrow_schema(ClipRecord, SCHEMA_VERSION)
