@@ -42,11 +42,22 @@ class Window:
 
     began: float = field(default_factory=time.perf_counter)
     steps: int = 0
-    loss: float = 0.0
+    sums: dict[str, float] = field(default_factory=dict)  # of what the steps logged
+    counts: dict[str, int] = field(default_factory=dict)  # of steps that logged it
     clips: int = 0
     tokens: int = 0
     flops: float = 0.0
     data_s: float = 0.0
+
+    def add(self, values: dict[str, float]) -> None:
+        """What a step logged. Not every step trains every network."""
+        self.steps += 1
+        for name, value in values.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+            self.counts[name] = self.counts.get(name, 0) + 1
+
+    def means(self) -> dict[str, float]:
+        return {name: total / self.counts[name] for name, total in self.sums.items()}
 
     def rates(self, ranks: int, peak: float | None) -> dict[str, float]:
         """Per second of all processes, the share of the peak and the share of time that data took."""
@@ -107,9 +118,13 @@ def memory_bytes(device: torch.device) -> int:
 
 def format_line(step: int, steps: int, values: dict[str, float]) -> str:
     """The console's line of a step."""
-    parts = [f"step {step:,}/{steps:,}", f"loss {values['loss']:.4f}", f"grad {values['grad_norm']:.2f}",
-             f"lr {values['lr']:.1e}", f"{values['clips_per_s']:.3g} clips/s",
-             f"{format_count(values['tokens_per_s'])} tokens/s"]
+    parts = [f"step {step:,}/{steps:,}"]
+    for prefix in ("", *sorted(name.removesuffix("loss") for name in values if name.endswith("/loss"))):
+        if f"{prefix}loss" in values:
+            loss, norm, rate = (values[f"{prefix}{name}"] for name in ("loss", "grad_norm", "lr"))
+            network = prefix.replace("/", " ")
+            parts += [f"{network}loss {loss:.4f}", f"grad {norm:.2f}", f"lr {rate:.1e}"]
+    parts += [f"{values['clips_per_s']:.3g} clips/s", f"{format_count(values['tokens_per_s'])} tokens/s"]
     if "mfu" in values:
         parts.append(f"MFU {values['mfu']:.0%}".replace("%", " %"))
     parts += [f"data {values['data_share']:.0%}".replace("%", " %"), f"{values['memory_gb']:.3g} GB"]

@@ -183,8 +183,7 @@ class Trainer:
     def _count(self, batches: list[Batch], values: dict[str, float], waited: float) -> None:
         """Add the step to the window of the console's line."""
         window, network = self._window, self.networks["network"].module
-        window.steps += 1
-        window.loss += values.get("loss", 0.0)
+        window.add(values)
         window.data_s += waited
         for batch in batches:
             if batch.latents is None or batch.caption_states is None:
@@ -208,14 +207,11 @@ class Trainer:
             dist.all_reduce(sums, group=self._control)
             table = self._table.read(sums)
             rates = self._window.rates(self.ranks.world, self._peak)
-            means = {"loss": self._window.loss / max(self._window.steps, 1), "skipped": self.guard.skipped,
-                     "memory_gb": memory_bytes(self.ranks.device) / 1e9}
-            shown = {**values, **rates, **means}
-            line |= {**rates, "memory_gb": means["memory_gb"], "loss_by_sigma": table}
+            memory = memory_bytes(self.ranks.device) / 1e9
+            shown = {**self._window.means(), **rates, "skipped": self.guard.skipped, "memory_gb": memory}
+            line |= {**rates, "memory_gb": memory, "loss_by_sigma": table}
             self._window = Window()
             if log is not None:
-                shown.setdefault("grad_norm", float("nan"))
-                shown.setdefault("lr", 0.0)
                 print(format_line(self.step, self.config.steps, shown), flush=True)
                 log.scalars(self.step, shown | {
                     f"loss_by_sigma/{(i + 0.5) / len(table):.2f}": loss

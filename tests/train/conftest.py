@@ -38,8 +38,8 @@ def overrides(latents: Path, out: Path, **others: object) -> list[str]:
     """As one would type them; names of others have two underscores where keys have a dot."""
     given: dict[str, object] = {
         "data__path": str(latents), "data__frames": [FRAMES], "data__workers": 0, "model__preset": "tiny",
-        "parallel__context": 1, "parallel__device": "cpu", "log__every": 1, "log__tensorboard": False,
-        "start": "scratch", "steps": 4, "out": str(out), **others}
+        "parallel__context": 1, "parallel__device": "cpu", "parallel__recompute": 0,
+        "log__every": 1, "log__tensorboard": False, "start": "scratch", "steps": 4, "out": str(out), **others}
     return [_typed(key.replace("__", "."), value) for key, value in given.items()]
 
 

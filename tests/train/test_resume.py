@@ -47,7 +47,7 @@ def test_a_killed_and_resumed_run_is_the_undisturbed_one_bit_for_bit(
     settings, train, latents, tmp_path,
 ) -> None:
     given = {"stage": "minute", "steps": 14, "checkpoint__every": 3, "ema__decay": 0.9, "optim__warmup": 5,
-             "flow__camera_dropout": 0.3, "checkpoint__keep": 2}
+             "flow__camera_dropout": 0.3, "checkpoint__keep": 2, "parallel__recompute": 1}
     code, said = train(settings(tmp_path / "whole", **given))
     assert code == 0, said
     killed = start(overrides(latents, tmp_path / "killed", **given))
@@ -101,7 +101,7 @@ def test_processes_share_clips_and_parameters_and_hand_over_to_one(
 ) -> None:
     """One process with a clip, two with that clip cut in time: the same losses and weights. Then a run of two
     is continued by one."""
-    given = {"stage": "chunk_causal", "ema__decay": 0.9}
+    given = {"stage": "chunk_causal", "ema__decay": 0.9, "parallel__recompute": 1}
     config = settings(tmp_path, start=str(tmp_path), **given)
     found = run_ranks(work_of_a_rank, 2, tmp_path, config)
     assert found == [["True", "True"]] * 2

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from model.dit import SanaWM
 from tests.train.conftest import losses
@@ -68,6 +69,26 @@ def test_another_latent_space_gives_new_outer_layers_alone(chain: Path, settings
             for part in ("weight", "bias")}
     assert changed == anew
     assert all(name in said for name in anew)
+
+
+def test_a_base_video_model_lends_what_it_has(settings, train, tmp_path) -> None:
+    """A file of weights without the new layers, of another latent space, and without a configuration."""
+    code, said = train(settings(tmp_path / "other", stage="gdn", steps=1))
+    assert code == 0, said
+    own = SanaWM.from_pretrained(tmp_path / "other" / "export" / "network").state_dict()
+    new = ("_cam.", "conv_k", "A_log", "dt_bias", "beta_proj", "gate_proj", "output_gate", "plucker",
+           "raymap", "recall_gate")
+    base = {name: tensor for name, tensor in own.items() if not any(part in name for part in new)}
+    base["x_embedder.proj.weight"] = torch.zeros(24, 16, *own["x_embedder.proj.weight"].shape[2:])
+    save_file(base, tmp_path / "base.safetensors")
+    code, said = train(settings(tmp_path / "run", stage="vae_adapt", steps=1, optim__lr=0.0, seed=4,
+                                start=str(tmp_path / "base.safetensors")))
+    assert code == 0, said
+    now = SanaWM.from_pretrained(tmp_path / "run" / "export" / "network").state_dict()
+    changed = {name for name in base if not torch.equal(now[name], own[name])}
+    assert changed == {"x_embedder.proj.weight", "x_embedder.proj.bias", "final_layer.linear.weight",
+                       "final_layer.linear.bias"}
+    assert "blocks.*.attn.qkv.weight" not in said.split("initialised anew")[1].split("left behind")[0]
 
 
 @pytest.mark.parametrize("stage", CHAIN)

@@ -69,4 +69,6 @@ def test_the_line_of_a_step_says_everything() -> None:
     assert format_line(1240, 31000, values) == (
         "step 1,240/31,000  loss 0.0432  grad 0.31  lr 1.0e-05  4.1 clips/s  436 K tokens/s  MFU 31 %  "
         "data 2 %  71 GB  left 2 d 14 h")
+    both = format_line(3, 9, {**values, "critic/loss": 0.5, "critic/grad_norm": 2.0, "critic/lr": 2e-6})
+    assert "lr 1.0e-05  critic loss 0.5000  grad 2.00  lr 2.0e-06  4.1 clips/s" in both
     assert format_time(3700) == "1 h 1 min" and format_time(59) == "59 s"
