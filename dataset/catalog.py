@@ -168,6 +168,12 @@ def read_segments(
 
     Raises CatalogError, naming the segment, on another schema version or unreadable bytes.
     """
+    return {path: parse_segment(store, path, data, columns, rows)
+            for path, data in segment_contents(store).items()}
+
+
+def segment_contents(store: Store) -> dict[str, bytes]:
+    """Bytes of every segment by path, as they all were at one moment. Raises CatalogError."""
     for _ in range(20):
         paths = segment_paths(store)
         try:
@@ -175,8 +181,7 @@ def read_segments(
         except FileNotFoundError:  # merged into another one meanwhile
             continue
         if segment_paths(store) == paths:
-            return {path: parse_segment(store, path, data, columns, rows)
-                    for path, data in zip(paths, contents)}
+            return dict(zip(paths, contents, strict=True))
     raise CatalogError(f"{store.name(INDEX)}: changes faster than it can be read; try again")
 
 

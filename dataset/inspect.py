@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dataset.catalog import CLIPS, SHARDS, CatalogError, parse_segment, segment_paths
+from dataset.catalog import CLIPS, SHARDS, CatalogError, parse_segment, segment_contents
 from dataset.clip import Kind, Member, Verdict
 from dataset.inspect_members import Check, clip_checks, latent_checks
 from dataset.latents import CAMERA_MEMBER, LatentSet, Status
@@ -72,9 +72,9 @@ class ShardReport:
 def inspect_index(store: Store, rows: RowType = CLIPS) -> IndexReport:
     """Read every segment; find unreadable ones, clips that are there twice, kept clips without files."""
     tables, report = [], IndexReport(rows.schema.empty_table())
-    for path in segment_paths(store):
+    for path, data in segment_contents(store).items():
         try:
-            tables.append(parse_segment(store, path, store.read(path), None, rows))
+            tables.append(parse_segment(store, path, data, None, rows))
         except CatalogError as error:
             report.unreadable.append(path)
             report.damage.append(Damage("segment", str(error)))
