@@ -85,7 +85,8 @@ def _describe(
             lines += ["", *textwrap.wrap(f"{prefix}{name}: {about}", width)]
             if not prefix and name in groups:
                 options = " | ".join(groups[name])
-                lines += _entry(f"{name}=", "default", f"a ready set of the values below: {options}", width)
+                default = "default" if "default" in groups[name] else values[name].get("name", "")
+            lines += _entry(f"{name}=", default, f"a ready set of the values below: {options}", width)
             _describe(hint, f"{prefix}{name}.", groups, values[name], width, lines)
 
 

@@ -34,9 +34,9 @@ def forward_flops(
     return products + softmax + scans * frames * config.heads * scan + text
 
 
-def training_flops(forward: float, recomputed: bool = False) -> float:
-    """Of an update for one clip: the gradient costs two forward passes, recomputation one more."""
-    return forward * (4 if recomputed else 3)
+def training_flops(forward: float) -> float:
+    """Of an update for one clip: the gradient costs two forward passes. Recomputation is not counted."""
+    return 3 * forward
 
 
 def peak_flops(gpu: str) -> float | None:

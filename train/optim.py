@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
@@ -84,7 +82,3 @@ class Ema:
 def whole(x: Tensor) -> Tensor:
     """A tensor that may lie in parts with several processes."""
     return x.full_tensor() if isinstance(x, DTensor) else x
-
-
-def count(parameters: Iterable[Tensor]) -> int:
-    return sum(p.numel() for p in parameters)

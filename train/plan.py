@@ -73,6 +73,9 @@ def estimate_memory(
 def describe_plan(config: TrainConfig, member: Member, model: DiTConfig, objective: object) -> str:
     """The text that dry_run=true prints."""
     plan, parallel = config.plan, config.parallel
+    if plan.gpus % parallel.context:
+        raise ValueError(f"plan.gpus={plan.gpus} with parallel.context={parallel.context}, expected a multiple "
+                         "of it; set parallel.context=1 for a plan of one GPU")
     frames = latent_frames(plan.frames)
     grid = (frames, plan.size[0] // config.data.cell, plan.size[1] // config.data.cell)
     mask = objective.mask(frames)  # type: ignore[attr-defined]

@@ -78,7 +78,9 @@ class Trainer:
                 self.checkpoints.poll()
                 if self._due(self.config.validate.every) and self.validation is not None:
                     self._validate(log)
-                if stop or self._due(self.config.checkpoint.every) or self.step == self.config.steps:
+                # While updates are skipped, no checkpoint pushes out those from before.
+                due = self._due(self.config.checkpoint.every) and not self.guard.in_a_row
+                if due or stop or self.step == self.config.steps:
                     self._save()
                 if stop:
                     break

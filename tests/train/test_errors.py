@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path
 
@@ -88,6 +89,13 @@ def test_a_run_is_continued_as_what_it_was(settings, train, runs) -> None:
 def test_more_processes_a_clip_than_there_are(settings, train, tmp_path) -> None:
     code, said = train(settings(tmp_path / "run", stage="gdn", parallel__context=2))
     assert code == 2 and "parallel.context=2 with 1 processes" in said
+
+
+def test_a_logger_that_is_not_installed_is_named(settings, train, tmp_path) -> None:
+    if importlib.util.find_spec("wandb"):
+        pytest.skip("wandb is installed")
+    code, said = train(settings(tmp_path / "run", stage="gdn", log__wandb="project"))
+    assert code == 2 and "pip install wandb" in said
 
 
 @pytest.mark.parametrize(("setting", "value"), [

@@ -38,4 +38,6 @@ def test_a_dry_run_prints_everything_and_makes_nothing(settings, train, tmp_path
     assert code == 0 and not (tmp_path / "run").exists()
     assert "31,000 updates of 32 clips of 961 frames" in said
     assert "2,661.80 M" in said and "camera branch              401.81 M" in said
+    assert train(settings(tmp_path / "run", stage="minute", dry_run=True, data__path="", plan__gpus=1,
+                          parallel__context=2))[0] == 2
     assert "GB" in said and "1,540.5 TFLOP a forward" in said and "2.8 days in all on 64 H100" in said
