@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
 import os
 import signal
@@ -22,6 +23,8 @@ from pipelines.plan import PlanError
 
 _PACKAGES = ("annotate", "conf", "dataset", "model", "pipelines")
 _PROBE_TIMEOUT_S = 60.0
+_WORKER_NICENESS = 5
+"""Less than Ray's 15, so that workers which are to stand back behind the others have somewhere to go."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,8 @@ def connected(config: RayConfig) -> Iterator[Cluster]:
     with contextlib.ExitStack() as quiet:
         if not config.verbose:
             quiet.enter_context(_native_messages_aside())
+        # Needed next, and half a second of work for which the start of Ray leaves time.
+        threading.Thread(target=importlib.import_module, args=["ray.data"], daemon=True).start()
         _connect(config)
         try:
             yield _cluster(quiet.close)
@@ -67,7 +72,8 @@ def _connect(config: RayConfig) -> None:
     if config.address is None:
         ray.init(
             address="local", num_cpus=config.num_cpus, num_gpus=config.num_gpus,
-            include_dashboard=config.dashboard, **common,
+            include_dashboard=config.dashboard, _system_config={"worker_niceness": _WORKER_NICENESS},
+            **common,
         )
     else:
         try:

@@ -23,7 +23,7 @@ from pipelines.plan import CUT, Step
 from pipelines.rows import ClipRow, VideoRow
 
 POISON = "poison"
-_CUT_AFTER = 15
+_CUT_AFTER = 14
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 _RECORD_FIELDS = frozenset(item.name for item in dataclasses.fields(ClipRecord))
 
