@@ -110,6 +110,6 @@ def _moved(values: np.ndarray, own: tuple[int, int], to: tuple[int, int]) -> np.
     """From pictures of size `own` to the image, which must show the same view."""
     if abs(own[0] * to[1] / (own[1] * to[0]) - 1) > 0.02:
         raise ValueError(f"intrinsics of the trajectory belong to {own[1]} x {own[0]}, the image is {to[1]} "
-                         f"x {to[0]}: another shape, so they are not its own.\n  Give intrinsics=[fx,fy,cx,cy] "
-                         "in pixels of the image, or fov=<degrees>.")
+                         f"x {to[0]}: another shape, so they are not its own.\n  Give "
+                         "intrinsics=[fx,fy,cx,cy] in pixels of the image, or fov=<degrees>.")
     return resize_intrinsics(values, own, to)

@@ -70,8 +70,8 @@ class WorldModel:
                              "with")
         if config.caption_channels != self.text.width:
             raise ValueError(f"the network reads captions of width {config.caption_channels}, the text "
-                             f"encoder {self.text.fingerprint} writes {self.text.width}; give the one it was trained "
-                             "with")
+                             f"encoder {self.text.fingerprint} writes {self.text.width}; give the one "
+                             "it was trained with")
 
     @classmethod
     def from_pretrained(
@@ -130,6 +130,7 @@ class WorldModel:
         With a refiner the first frame, the image itself, is left out: the refiner holds it fixed.
         """
         conditioning, negative = self._conditioning(request)
+        refining = None if self.refiner is None else self.refiner.read(request.prompt, self.offload)
         device = conditioning.caption.device
         pixels = torch.from_numpy(request.image.copy()).to(device)
         video = (pixels.permute(2, 0, 1)[None, :, None].float() / 127.5) - 1
@@ -137,11 +138,10 @@ class WorldModel:
         frames = latent_frames(len(request.path))
         latents = sample(self.network, self.sampler, conditioning, first_frame, request.seed, frames,
                          negative, progress)
-        if self.refiner is None:
+        if self.refiner is None or refining is None:
             yield from self._decoded(latents)
             return
-        chunks = self._decoded(refined(self.refiner, latents, frames, request.prompt, request.seed,
-                                        self.offload))
+        chunks = self._decoded(refined(self.refiner.refiner, latents, frames, *refining, request.seed))
         yield next(chunks)[1:]
         yield from chunks
 

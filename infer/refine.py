@@ -34,31 +34,34 @@ class RefinerStage:
                                            else None, text_device, dtype)
         return cls(Refiner.from_pretrained(source, device=device, dtype=dtype), text)
 
+    def read(self, prompt: str, offload: bool) -> tuple[Tensor, Tensor]:
+        """States and mask of a prompt; with `offload` the encoder is on the device only for this."""
+        if offload:
+            self.text.to(self.refiner.network.device)
+        found = self.text.encode([prompt])
+        if offload:
+            self.text.to("cpu")
+        return found
+
 
 def refined(
-    stage: RefinerStage, latents: Iterator[Tensor], frames: int, prompt: str, seed: int, offload: bool,
+    refiner: Refiner, latents: Iterator[Tensor], frames: int, states: Tensor, mask: Tensor, seed: int,
 ) -> Iterator[Tensor]:
     """Latents (1, C, t, H, W), `frames` in all, refined: the sink first, as it was, then blocks as soon as
-    their frames are there."""
-    config, device = stage.refiner.config, stage.refiner.network.device
-    if offload:
-        stage.text.to(device)
-    states, mask = stage.text.encode([prompt])
-    if offload:
-        stage.text.to("cpu")
-    state, done = None, 0
+    their frames are there. states (1, L, C), mask (1, L): of the prompt."""
+    config, state, done = refiner.config, None, 0
     waiting: Tensor | None = None
     for chunk in latents:
         waiting = chunk if waiting is None else torch.cat([waiting, chunk], 2)
         if state is None and waiting.shape[2] >= config.sink_frames:
             done = config.sink_frames
             sink, waiting = waiting[:, :, :done], waiting[:, :, done:]
-            state = stage.refiner.start(sink, states, mask)
+            state = refiner.start(sink, states, mask)
             yield sink
         while state is not None and (count := _next_block(config, waiting.shape[2], frames - done)):
             block, waiting = waiting[:, :, :count], waiting[:, :, count:]
-            yield stage.refiner.refine_block(state, block, block_generator(seed, done),
-                                             last=done + count == frames)
+            yield refiner.refine_block(state, block, block_generator(seed, done),
+                                       last=done + count == frames)
             done += count
 
 
