@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from conf import USAGE_ERROR, entry
 from pipelines.command import complain, exit_code
 from pipelines.export_config import ExportConfig
@@ -22,6 +24,8 @@ def main(config: ExportConfig) -> int:
     """
     from pipelines.export_run import run
 
+    config.data, config.out = (str(Path(p).expanduser()) if p.startswith("~") else p
+                               for p in (config.data, config.out))
     try:
         config.check()
     except ValueError as error:

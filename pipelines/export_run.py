@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 
@@ -28,8 +27,7 @@ _MEMBERS = {
 
 def run(config: ExportConfig) -> int:
     """Returns the exit code: 1 when a clip could not be exported; the others are. Raises CatalogError."""
-    paths = (config.data, config.out)
-    data, out = (Store(str(Path(p).expanduser()) if p.startswith("~") else p) for p in paths)
+    data, out = Store(config.data), Store(config.out)
     read_description(data)
     if config.to is ExportFormat.card:
         name = config.name or data.url.rstrip("/").rpartition("/")[2]

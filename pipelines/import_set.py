@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from conf import USAGE_ERROR, entry
 from pipelines.command import complain, exit_code
 from pipelines.import_set_config import ImportSetConfig
@@ -23,6 +25,10 @@ def main(config: ImportSetConfig) -> int:
     """
     from pipelines.import_set_run import run
 
+    for part, keys in ((config, ("src", "out")), (config.latents, ("src", "codec", "text", "chi_prompt"))):
+        for key in keys:
+            if (value := getattr(part, key)) and value.startswith("~"):
+                setattr(part, key, str(Path(value).expanduser()))
     try:
         config.check()
     except ValueError as error:

@@ -9,13 +9,18 @@ from fractions import Fraction
 import av
 import numpy as np
 
+from annotate.clip_video import ClipVideo
 from annotate.cut.cameras import motion_of
-from annotate.pose.stage import GIVEN, track_fields
+from annotate.pose.selfcheck import Outcome, check_convention
+from annotate.pose.stage import GIVEN, MISREAD, track_fields
 from annotate.quality.cameras import camera_scores
 from annotate.source.cameras import BadCameras
 from annotate.source.layouts.sana_wm import ZipClip
 from dataset.camera import resize_intrinsics
-from dataset.clip import CameraTrack, ClipRecord, FrameVerdict, Kind, ScaleStatus
+from dataset.clip import CameraTrack, ClipRecord, FrameVerdict, Kind, ScaleStatus, Verdict
+
+MISREAD_CAMERAS = "misread_cameras"
+"""Reason of a clip whose images contradict its cameras."""
 
 _LARGEST_ASPECT_ERROR = 0.02
 
@@ -47,6 +52,26 @@ def imported_clip(clip: ZipClip, name: str, video: str, uri: str, fps: float) ->
     for column, value in {**track_fields(track), **camera_scores(track), **clip.scores}.items():
         setattr(record, column, value)
     return Imported(record, files)
+
+
+def self_checked(made: Imported) -> Imported:
+    """The clip with what its images say of its cameras; one whose images contradict them is a failed row.
+
+    Raises BadCameras for video that cannot be decoded.
+    """
+    track = CameraTrack.from_npz(made.files["camera.npz"])
+    try:
+        check = check_convention(ClipVideo(made.files["mp4"]), track.c2w, track.intrinsics)
+    except (ValueError, av.FFmpegError) as error:
+        raise BadCameras(f"{made.record.uri}: {error}") from None
+    score, record = check.stated, made.record
+    record.selfcheck_sampson_px = score.sampson_px if np.isfinite(score.sampson_px) else None
+    record.selfcheck_cheirality = score.cheirality if np.isfinite(score.cheirality) else None
+    if check.outcome is not Outcome.REFUSED:
+        return made
+    record.verdict, record.reasons = Verdict.FAILED, [MISREAD_CAMERAS]
+    record.pose_failure, record.detail = f"{MISREAD}: {check.reason}", check.table()
+    return Imported(record, {})
 
 
 def given_track(clip: ZipClip, size: tuple[int, int], fps: float) -> CameraTrack:

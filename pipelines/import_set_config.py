@@ -49,6 +49,8 @@ class ImportSetConfig:
     name: str = "sana_wm_example"  # written on every row as its source
     licence: str = "Sekai licence (non-commercial research), as the set's card says"  # written on every row
     fps: float = 16.0  # of the clips; video of another rate makes no clip
+    selfcheck: int = 1  # clips of every zip, from its first, whose cameras are compared with their images;
+    # the import stops if those of the first that can be judged contradict them
     latents: LatentImportConfig = field(default_factory=LatentImportConfig)
     thresholds: Thresholds = field(default_factory=Thresholds)
     write: WriteConfig = field(default_factory=WriteConfig)
@@ -56,6 +58,8 @@ class ImportSetConfig:
     def check(self) -> None:
         """Raises ValueError, naming the key, for values that make no sense."""
         self.write.check()
+        if self.selfcheck < 0:
+            raise ValueError(f"selfcheck={self.selfcheck}, allowed 0 or more")
         if not self.fps > 0:
             raise ValueError(f"fps={self.fps}, frames a second above 0")
         if self.latents.check is not None and not 0 < self.latents.check <= 1:

@@ -10,7 +10,6 @@ import time
 import zipfile
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -62,16 +61,15 @@ class Made:
     failed: int
 
 
-def import_latents(
-    config: ImportSetConfig, folder: Folder, paths: list[str], data: Store, lock: DatasetLock,
-) -> Made:
+def import_latents(config: ImportSetConfig, folder: Folder, paths: list[str], data: Store) -> Made:
     """Latents of every clip of the data set that came from these zips and has no row in the latent set yet.
 
-    Raises CatalogError when the latents are not of the codec that is named.
+    Raises CatalogError when the latents are not of the codec that is named, LockHeld while the latent set is
+    being written.
     """
     options = config.latents
     assert options.src is not None
-    root = str(Path(options.src).expanduser()) if options.src.startswith("~") else options.src.rstrip("/")
+    root = options.src.rstrip("/")
     rows = query(data, "kind = 'clip' and verdict != 'failed' and shard is not null").to_pylist()
     source = _Source(folder, paths, root, {record.uri: record for record in map(from_row, rows)})
     encoder = Encoder(LatentsConfig(
@@ -88,12 +86,13 @@ def import_latents(
     store = latent_store(data, options.name or default_name(options.codec, _size(described)))
     if options.check is not None and not store.exists(DESCRIPTION):
         _verify(source, data, encoder, described, options)
-    open_set(store, described, lambda: encoder.null_text.to_npz())
-    recover(store, rows=LATENTS)
-    job = _Job(config, data, store, lock, encoder, described)
-    for record, z in source.latents(committed_ids(store, rows=LATENTS)):
-        job.take(record, z)
-    job.commit()
+    with DatasetLock(store) as lock:
+        open_set(store, described, lambda: encoder.null_text.to_npz())
+        recover(store, rows=LATENTS)
+        job = _Job(config, data, store, lock, encoder, described)
+        for record, z in source.latents(committed_ids(store, rows=LATENTS)):
+            job.take(record, z)
+        job.commit()
     return Made(store.url, job.new, job.failed)
 
 

@@ -8,14 +8,13 @@ import importlib.metadata
 import json
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from annotate.filters import judge
 from annotate.source.cameras import BadCameras
 from annotate.source.layouts.folder import Folder
 from annotate.source.layouts.sana_wm import ZipShard, shards
-from dataset.catalog import CatalogError, committed_ids, open_dataset, read_index
+from dataset.catalog import CatalogError, committed_ids, open_dataset, query, read_index
 from dataset.clip import ClipRecord, Kind, Verdict, clip_id
 from dataset.funnel import COLUMNS, funnel, render_text
 from dataset.lock import DatasetLock
@@ -23,10 +22,11 @@ from dataset.report import write_report
 from dataset.shards import ShardWriter
 from dataset.store import Store
 from dataset.upkeep import recover, rejudge
-from pipelines.import_set_clip import Imported, imported_clip
+from pipelines.import_set_clip import MISREAD_CAMERAS, Imported, imported_clip, self_checked
 from pipelines.import_set_config import ImportSetConfig
 from pipelines.import_set_latents import import_latents
 from pipelines.ledger import digest
+from pipelines.runner import Refused
 from pipelines.sink import plain, rejudged
 
 VERSION = "1"
@@ -37,16 +37,16 @@ _MOST_ROWS = 2000  # rows without files that wait for a commit
 def run(config: ImportSetConfig) -> int:
     """Bring `config.out` up to date with `config.src`; returns the exit code.
 
-    Raises CatalogError where the folders or settings are not what they must be, LockHeld, StoreError.
+    Raises CatalogError where folders or settings are not what they must be, LockHeld, StoreError, Refused.
     """
-    src, out = (str(Path(p).expanduser()) if p.startswith("~") else p for p in (config.src, config.out))
     try:
-        folder = Folder(src)
+        folder = Folder(config.src)
         paths = shards(folder)
     except ValueError as error:
         raise CatalogError(str(error)) from None
-    store = Store(out)
-    settings = plain({"import": {"layout": config.layout, "version": VERSION, "fps": config.fps}})
+    store = Store(config.out)
+    settings = plain({"import": {"layout": config.layout, "version": VERSION, "fps": config.fps,
+                                  "selfcheck": config.selfcheck}})
     thresholds = plain(dataclasses.asdict(config.thresholds))
     with DatasetLock(store) as lock:
         description = open_dataset(store, digest(settings), settings, thresholds)
@@ -56,9 +56,9 @@ def run(config: ImportSetConfig) -> int:
         importer = _Importer(config, store, lock, digest(settings))
         new = sum(importer.shard(folder, path) for path in paths)
         importer.commit()
-        print(f"{new:,} new rows from {len(paths):,} zips -> {out}", file=sys.stderr)
+        print(f"{new:,} new rows from {len(paths):,} zips -> {config.out}", file=sys.stderr)
         if config.latents.src is not None:
-            made = import_latents(config, folder, paths, store, lock)
+            made = import_latents(config, folder, paths, store)
             print(f"{made.new:,} new latents in {made.url}, {made.failed:,} of them failed", file=sys.stderr)
         print(render_text(funnel(read_index(store, COLUMNS))))
         if config.write.report and (new or not store.exists("report.html")):
@@ -72,6 +72,8 @@ class _Importer:
     def __init__(self, config: ImportSetConfig, store: Store, lock: DatasetLock, config_hash: str) -> None:
         self._config, self._store, self._lock, self._hash = config, store, lock, config_hash
         self._committed = committed_ids(store)
+        judged = query(store, "selfcheck_cheirality is not null and pose_failure is null")
+        self._consistent = judged.num_rows > 0
         size = config.write.shard_mb * _BYTES_PER_MB
         self._writers = {v: ShardWriter(store, str(v), size) for v in (Verdict.KEPT, Verdict.REJECTED)}
         self._rows: list[ClipRecord] = []
@@ -82,6 +84,7 @@ class _Importer:
         count = 0
         for made in clips_of(folder, path, self._config, self._committed):
             record = self._complete(made.record)
+            self._object(record)
             if made.files and (record.verdict is Verdict.KEPT or self._config.write.rejected):
                 self._writers[record.verdict].add(record, made.files)
             else:
@@ -92,6 +95,14 @@ class _Importer:
                 self.commit()
         print(f"{path}: {count:,} clips", file=sys.stderr)
         return count
+
+    def _object(self, record: ClipRecord) -> None:
+        """Raises Refused when the first cameras that can be judged contradict their images."""
+        if record.reasons == [MISREAD_CAMERAS] and not self._consistent:
+            raise Refused(f"{record.uri}: {record.pose_failure}\n{record.detail}\nThe import stops: these "
+                          f"are not cameras as {self._config.layout} is documented to hold them. selfcheck=0 "
+                          "imports them all the same")
+        self._consistent |= not record.reasons and record.selfcheck_cheirality is not None
 
     def commit(self) -> None:
         """Put everything taken so far into the data set."""
@@ -123,13 +134,14 @@ def clips_of(
             yield Imported(row, {})
         return
     with shard:
-        for key in shard.keys:
+        for number, key in enumerate(shard.keys):
             video, uri = shard.identity(key), f"{shard.address}#{key}"
             name = clip_name(video)
             if name in done:
                 continue
             try:
-                yield imported_clip(shard.clip(key), name, video, uri, config.fps)
+                made = imported_clip(shard.clip(key), name, video, uri, config.fps)
+                yield self_checked(made) if number < config.selfcheck and "mp4" in made.files else made
             except BadCameras as error:
                 yield Imported(_failed(name, video, uri, Kind.CLIP, "bad_sidecar", str(error)), {})
 

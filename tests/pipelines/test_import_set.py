@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from annotate.synthetic import SyntheticSpec, render_video
 from dataset.catalog import CatalogError, content_digest, query, read_index
 from dataset.clip import CameraTrack, ClipRecord, from_row
 from dataset.latents import LATENTS, TextStates, latent_store, latents_from_npy
@@ -21,6 +22,7 @@ from dataset.reader import read_samples
 from dataset.store import Store
 from pipelines.import_set_config import LatentFraming
 from pipelines.import_set_run import run
+from pipelines.runner import Refused
 
 sys.path.insert(0, str(Path(__file__).parent))
 import sana_wm_lookalike as like
@@ -166,6 +168,31 @@ def test_a_set_without_video_still_gives_cameras_and_latents(tmp_path, capsys):
     sample = next(read_samples(Store(tmp_path / "out")))
     assert {"camera.npz", "json"} == set(sample.files)
     assert len(list(read_samples(latent_store(Store(tmp_path / "out"), "dct"), rows=LATENTS))) == 2
+
+
+def test_cameras_are_compared_with_the_images_and_misread_ones_stop_the_import(tmp_path):
+    mp4 = tmp_path / "scene.mp4"
+    spec = SyntheticSpec.parse("synthetic://room-orbit?seed=5&width=320&height=180&fps=16&seconds=1.5625")
+    truth = render_video(mp4, spec).at(np.arange(25) / 16)
+    stem = tmp_path / "set/00000"
+    like.write_zip(stem.with_suffix(".zip"), {"a.json": b'{"width": 320, "height": 180}',
+                                              "a.mp4": mp4.read_bytes()})
+    Path(f"{stem}_metric_scale_stats.json").write_text('{"a": 1.0}')
+
+    def write(c2w: np.ndarray) -> None:
+        np.savez(f"{stem}_camera.npz", ids=np.array(["a"]), ranges=np.array([[0, 25]]), pose=c2w,
+                 intrinsics=truth.intrinsics)
+
+    write(np.linalg.inv(truth.c2w))
+    settings = like.config(tmp_path / "set", tmp_path / "out")
+    settings.selfcheck = 1
+    with pytest.raises(Refused, match=r"(?s)fit better when read as: inverted.*The import stops"):
+        run(settings)
+    assert read_index(Store(tmp_path / "out")).num_rows == 0
+    write(truth.c2w)
+    run(settings)
+    (row,) = rows(tmp_path / "out").values()
+    assert row.verdict == "kept" and row.selfcheck_sampson_px < 1 and row.selfcheck_cheirality > 0.9
 
 
 @pytest.mark.slow

@@ -11,7 +11,8 @@ def index(*records: ClipRecord) -> pa.Table:
 
 def clip(name: str, **fields) -> ClipRecord:
     given = {"frames": 161, "fps": 16.0, "width": 1280, "height": 720, "verdict": Verdict.KEPT,
-             "source": "walks", "licence": "CC-BY-4.0", "scale_status": "metric_sensor", "motion": "parallax", **fields}
+             "source": "walks", "licence": "CC-BY-4.0", "scale_status": "metric_sensor",
+             "motion": "parallax", **fields}
     return ClipRecord(name, f"video {name}", Kind.CLIP, **given)
 
 

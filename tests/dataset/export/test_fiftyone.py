@@ -4,8 +4,10 @@ import subprocess
 from dataset.clip import ClipRecord, Kind, Verdict
 from dataset.export.fiftyone import samples_json
 
-KEPT = ClipRecord("a" * 20, "v", Kind.CLIP, uri="/x.mp4", source="walks", verdict=Verdict.KEPT, flow_dis=3.25, frames=17, fps=16.0, width=96, height=64, cuts=0.0)
-REJECTED = ClipRecord("b" * 20, "v", Kind.CLIP, verdict=Verdict.REJECTED, reasons=["flow_dis<3"], flow_dis=1.0)
+KEPT = ClipRecord("a" * 20, "v", Kind.CLIP, uri="/x.mp4", source="walks", verdict=Verdict.KEPT,
+                  flow_dis=3.25, frames=17, fps=16.0, width=96, height=64, cuts=0.0)
+REJECTED = ClipRecord("b" * 20, "v", Kind.CLIP, verdict=Verdict.REJECTED, reasons=["flow_dis<3"],
+                      flow_dis=1.0)
 LOAD = """
 import sys
 import fiftyone.utils.data.importers as importers
