@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import pytest
+import torch
+from torch import Tensor
 
 from model.config import DiTConfig
+from model.dit import SanaWM
 from model.mask import Mask
+from tests.model.networks import random_inputs
 from train.flops import forward_flops, peak_flops, training_flops
+from train.plan import BLOCK_TENSORS
 
 
 @pytest.mark.parametrize(("frames", "parts"), [  # products, softmax, scans, text in TFLOP
@@ -41,3 +46,26 @@ def test_a_dry_run_prints_everything_and_makes_nothing(settings, train, tmp_path
     assert train(settings(tmp_path / "run", stage="minute", dry_run=True, data__path="", plan__gpus=1,
                           parallel__context=2))[0] == 2
     assert "GB" in said and "1,540.5 TFLOP a forward" in said and "2.8 days in all on 64 H100" in said
+
+
+def test_maps_kept_for_the_gradient_of_a_block_are_as_many_as_the_plan_says() -> None:
+    """Counted by what autograd saves of networks that differ by a block."""
+    def kept(depth: int) -> float:
+        config = DiTConfig(depth=depth, width=224, heads=2, latent_channels=16, caption_channels=16,
+                           caption_length=10, softmax_blocks=())
+        network = SanaWM(config)
+        own = {tensor.untyped_storage().data_ptr() for tensor in network.state_dict().values()}
+        given = random_inputs(config, 3, (16, 20), torch.float32)
+        sizes: dict[int, tuple[int, Tensor]] = {}
+
+        def save(x: Tensor) -> Tensor:
+            storage = x.untyped_storage()
+            if storage.data_ptr() not in own:
+                sizes[storage.data_ptr()] = storage.nbytes(), x  # held, so that no address comes twice
+            return x
+
+        with torch.autograd.graph.saved_tensors_hooks(save, lambda x: x):
+            network(**given)
+        return sum(size for size, _ in sizes.values()) / given["latents"][:, 0].numel() / config.width / 4
+
+    assert (kept(2) - kept(1)) == pytest.approx(BLOCK_TENSORS, rel=0.05)
