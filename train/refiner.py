@@ -75,7 +75,9 @@ class RefinerLora:
                              f"expected more than refiner.sink={config.sink}")
         low = self._blurred(high, draws.own) if self.low is None else self._stored(batch.clip_ids, high)
         posed = self.pose(low, high, batch.frame_valid, draws.own)
-        predicted = self.predict(networks["network"].module, posed, high[:, :, :config.sink], batch)
+        network = networks["network"].module
+        assert isinstance(network, RefinerNetwork)
+        predicted = self.predict(network, posed, high[:, :, :config.sink], batch)
         return frame_losses(predicted, posed)
 
     def pose(self, low: Tensor, high: Tensor, frame_valid: Tensor, draws: torch.Generator) -> Denoising:
@@ -107,7 +109,7 @@ class RefinerLora:
     def _blurred(self, high: Tensor, draws: torch.Generator) -> Tensor:
         """Latents without what is finer than a few cells: what stage 1 leaves to be added."""
         cells = 1 + (self.config.blur - 1) * float(torch.rand((), generator=draws))
-        grid = [max(1, round(side / cells)) for side in high.shape[3:]]
+        grid = (max(1, round(high.shape[3] / cells)), max(1, round(high.shape[4] / cells)))
         flat = high.transpose(1, 2).flatten(0, 1)                                       # (B T, C, h, w)
         coarse = F.interpolate(F.adaptive_avg_pool2d(flat, grid), high.shape[3:], mode="bilinear")
         return coarse.unflatten(0, (len(high), -1)).transpose(1, 2)

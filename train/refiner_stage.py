@@ -17,6 +17,7 @@ from model.refiner_lora import ADAPTER, FILE, add_lora, load_lora, merge_lora
 from model.refiner_network import RefinerNetwork
 from model.refiner_weights import load_video_half
 from train.config import TrainConfig
+from train.launch import choose_device
 from train.objectives import Member
 from train.place import compute_type
 from train.refiner import RefinerLora
@@ -35,7 +36,7 @@ def prepare_refiner(config: TrainConfig, space: LatentSet) -> tuple[RefinerLora,
     if config.start is None:
         raise StartError("stage refiner adapts the multi-step LTX-2: give start=<folder or hub repository "
                          f"that holds its {TRANSFORMER}>, such as start=Lightricks/LTX-2")
-    network = read_transformer(config.start, _compute(config))
+    network = read_transformer(config.start, compute_type(config.parallel, choose_device(config.parallel)))
     config_of = network.transformer.config
     for what, has, holds in (("latent channels", network.channels, space.channels),
                              ("channels of captions", config_of["caption_channels"], space.caption_channels)):
@@ -43,7 +44,9 @@ def prepare_refiner(config: TrainConfig, space: LatentSet) -> tuple[RefinerLora,
             raise StartError(f"start={config.start}: a transformer of {has} {what}, data holds {holds} "
                              f"(codec {space.codec}, text {space.text}); encode clips with the codec and the "
                              "text encoder of LTX-2")
-    learnt = add_lora(network, config.refiner.rank)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        learnt = add_lora(network, config.refiner.rank)
     for parameter in learnt:
         parameter.data = parameter.data.float()
     number = sum(parameter.numel() for parameter in learnt)
@@ -80,8 +83,3 @@ def save_refiner(tensors: Mapping[str, Tensor], folder: Path, distilled: str | N
         network.transformer.save_pretrained(partial / TRANSFORMER)
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
-
-
-def _compute(config: TrainConfig) -> torch.dtype:
-    on_gpu = config.parallel.device != "cpu" and torch.cuda.is_available()
-    return compute_type(config.parallel, torch.device("cuda" if on_gpu else "cpu"))
