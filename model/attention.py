@@ -19,7 +19,7 @@ from model.camera import Rays
 from model.config import DiTConfig
 from model.gdn import GDNState, prepare_and_scan
 from model.gdn_prepare import RawTokens
-from model.layers import RMSNorm, recompute
+from model.layers import RMSNorm, gate
 from model.mask import Mask
 from model.positions import Positions
 from model.rope import Rotary
@@ -91,7 +91,7 @@ class Attention(nn.Module):
             camera = Branch(self.q_norm_cam, self.k_norm_cam, self.conv_k_cam, rays,
                             None if cache is None else cache.camera)
             mixed = mixed + self.out_proj_cam(self._mix(camera, q, k, v, positions, gates, write))
-        return recompute(self._gated, mixed, self.output_gate(u))
+        return self._gated(mixed, self.output_gate(u))
 
     def gates(self, u: Tensor, valid: Tensor | None) -> Gates:
         """beta = sigmoid(beta_proj(u)); decay = exp(-exp(A_log) · softplus(gate_proj(mean u) + dt_bias))."""
@@ -136,11 +136,14 @@ class Attention(nn.Module):
     ) -> Tensor:
         cache, mask = branch.cache, positions.mask
         assert not isinstance(cache, ScanState)
-        q, k, v = recompute(self._encoded, branch, q, k, v)
+        q, k, v = self._encoded(branch, q, k, v)
         keys, values = (k, v) if cache is None else cache.extended(k, v, mask)
         if cache is not None and write:
             cache.store(k, v, mask)
         return branch.encoding.output(self.attend(q, keys, values, mask, positions.valid))
+
+    def _gated(self, mixed: Tensor, by: Tensor) -> Tensor:
+        return self.proj(gate(mixed, by))
 
     def _encoded(self, branch: Branch, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         q, k, v = self._heads(branch.q_norm(q), branch.k_norm(k), v)
@@ -149,9 +152,6 @@ class Attention(nn.Module):
     def _heads(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         shape = self.config.heads, self.config.head_width
         return q.unflatten(-1, shape), k.unflatten(-1, shape), v.unflatten(-1, shape)
-
-    def _gated(self, mixed: Tensor, gate: Tensor) -> Tensor:
-        return self.proj(mixed * F.silu(gate))
 
 
 def scan_frames(

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.cache import LayerState
-from model.layers import PointwiseConv, recompute
+from model.layers import PointwiseConv, gate
 from model.mask import Mask
 from model.temporal import TemporalConv
 
@@ -47,13 +47,10 @@ class MixFFN(nn.Module):
         return self.t_conv(y, mask, tail)
 
     def _spatial(self, x: Tensor, size: tuple[int, int]) -> Tensor:
-        return recompute(self._gated, self.inverted_conv.conv(x), size)
-
-    def _gated(self, hidden: Tensor, size: tuple[int, int]) -> Tensor:
+        hidden = self.inverted_conv.conv(x)
         maps = F.silu(hidden).flatten(0, 1).unflatten(1, size).permute(0, 3, 1, 2)   # channels last in memory
         maps = self.depth_conv.conv(maps).permute(0, 2, 3, 1).reshape(hidden.shape)
-        value, gate = maps.chunk(2, -1)
-        return self.point_conv.conv(value * F.silu(gate.contiguous()))
+        return self.point_conv.conv(gate(*maps.chunk(2, -1)))
 
 
 class _Wrapped(nn.Module):

@@ -20,7 +20,6 @@ from model.camera import Rays
 from model.gdn_operator import attend
 from model.gdn_prepare import RawTokens, prepare
 from model.gdn_scan import Link, Tokens
-from model.layers import recompute
 from model.rope import Rotary
 
 log = logging.getLogger(__name__)
@@ -71,7 +70,7 @@ def prepare_and_scan(
     clamped = isinstance(x.encoding, Rays) and x.encoding.clamp
     if kernel == "triton" and not clamped:
         return _attend(x, decay, chunk_starts, state, kernel, link)
-    out, state = _attend(recompute(prepare, x), decay, chunk_starts, state, kernel, link)
+    out, state = _attend(prepare(x), decay, chunk_starts, state, kernel, link)
     return x.encoding.output(out), state
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from model.camera import Rays, squared_norm
 from model.gdn_scan import Tokens
+from model.layers import rms_norm
 from model.rope import Rotary
 
 _MIN_KEY = 1e-12
@@ -56,4 +57,4 @@ def key_growth(before: Tensor, after: Tensor) -> Tensor:
 
 def _norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """RMS norm over all heads of a token."""
-    return F.rms_norm(x.flatten(-2), weight.shape, weight, eps).view(x.shape)
+    return rms_norm(x.flatten(-2), weight, eps).view(x.shape)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 _NORM_EPS = 1e-6
 
@@ -24,7 +22,7 @@ class RMSNorm(nn.Module):
     def forward(self, x: Tensor, scale: float = 1.0) -> Tensor:
         """Normalised x, times `scale`."""
         weight = self.weight if scale == 1.0 else self.weight * scale
-        return F.rms_norm(x, weight.shape, weight, self.eps)
+        return rms_norm(x, weight, self.eps)
 
 
 class PointwiseConv(nn.Module):
@@ -55,8 +53,45 @@ def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     return torch.addcmul(shift, F.layer_norm(x, x.shape[-1:], eps=_NORM_EPS), 1 + scale)
 
 
-def recompute(run: Callable[..., Any], *inputs: Any) -> Any:
-    """run(*inputs), whose inner tensors are made again for the gradient instead of being kept."""
-    if not torch.is_grad_enabled():
-        return run(*inputs)
-    return checkpoint(run, *inputs, use_reentrant=False, preserve_rng_state=False)
+def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """x / sqrt(mean(x²) + eps) · weight over the last axis, inside in float32 at least."""
+    if x.device.type == "cpu":     # where torch composes it and its gradient of a dozen passes over memory
+        return _RMSNorm.apply(x, weight, eps)
+    return F.rms_norm(x, weight.shape, weight, eps)
+
+
+def gate(value: Tensor, by: Tensor) -> Tensor:
+    """value · silu(by), of which the gradient keeps these two alone."""
+    return _Gate.apply(value, by)
+
+
+class _RMSNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        dtype = torch.promote_types(x.dtype, torch.float32)
+        scale = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=dtype)
+        scale.square_().div_(x.shape[-1]).add_(eps).rsqrt_()
+        ctx.save_for_backward(x, weight, scale)
+        return (x * scale).mul_(weight).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:  # type: ignore[override]
+        x, weight, scale = (saved.flatten(0, -2) if saved.ndim > 1 else saved for saved in ctx.saved_tensors)
+        rows = grad.flatten(0, -2).to(scale.dtype)
+        product = rows * x
+        by_weight = torch.mv(product.mT, scale[:, 0])
+        along = torch.mv(product, weight.to(scale.dtype))[:, None] * scale.pow(3).div_(-x.shape[-1])
+        by_x = torch.mul(rows, scale, out=product).mul_(weight).addcmul_(x, along)
+        return by_x.view(grad.shape).to(x.dtype), by_weight.to(weight.dtype), None
+
+
+class _Gate(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, by: Tensor) -> Tensor:
+        ctx.save_for_backward(value, by)
+        return F.silu(by).mul_(value)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        value, by = ctx.saved_tensors
+        return F.silu(by).mul_(grad), torch.ops.aten.silu_backward(grad * value, by)

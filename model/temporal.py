@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.layers import recompute
 from model.mask import Mask
 
 TAPS = 4
@@ -26,9 +25,6 @@ class ShortConv(nn.Module):
 
     def forward(self, x: Tensor, mask: Mask, tail: Tensor | None = None) -> Tensor:
         """x (B, T, S, d); tail: the last frames before it, as of `next_tail`; None is none."""
-        return recompute(self._both_ways, x, mask, tail)
-
-    def _both_ways(self, x: Tensor, mask: Mask, tail: Tensor | None) -> Tensor:
         past = _filter(torch.cat([self._history(x, tail), x], 1), self.weight)
         if x.shape[1] == 1:
             return past
