@@ -110,7 +110,7 @@ class ClipReader:
 
     def _fill(self, shard: str, clip_id: str, begin: int, buffers: list[memoryview]) -> int:
         """Fill buffers from a place of a shard on; the number of bytes that came."""
-        path = self._store.local_path(shard)
+        path, buffers = self._store.local_path(shard), [buffer for buffer in buffers if len(buffer)]
         try:
             if path is not None:
                 return _fill_locally(path, begin, buffers)
@@ -156,7 +156,7 @@ class _Spans:
 
 def _fill_locally(path: Path, begin: int, buffers: list[memoryview]) -> int:
     """As `ClipReader._fill`, without a copy on the way."""
-    came, left = 0, [buffer for buffer in buffers if len(buffer)]
+    came, left = 0, list(buffers)
     with open(path, "rb", buffering=0) as file:
         while left:
             count = os.preadv(file.fileno(), left, begin + came)

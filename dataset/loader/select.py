@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dataset.catalog import CatalogError, query, read_index
+from dataset.catalog import CatalogError, query, read_description, read_index
 from dataset.clip import Kind, ScaleStatus, Verdict
 from dataset.fit import largest_size
 from dataset.latents import (
@@ -101,9 +101,10 @@ class Selection:
 
 
 def select(source: SourceConfig, config: DataConfig, expect: LatentSpace | None = None) -> Selection:
-    """The clips of a source. Raises CatalogError for a condition the index cannot answer, for latents other
-    than expected, and where no clip is left."""
+    """The clips of a source. Raises CatalogError where there is no data set, for a condition the index cannot
+    answer, for latents other than expected, and where no clip is left."""
     data = Store(source.path)
+    read_description(data)
     table = _rows(data, source)
     latents, store = None, data
     if source.latents is not None:
