@@ -64,13 +64,13 @@ def write_latents(folder: Path, name: str, frames: int, clips: int, batch: int) 
             writer.add(record, {CAMERA_MEMBER: _cameras(frames, SIZE)})
         writer.commit()
     store = latent_store(data, name)
-    wanted = LatentSet("benchmark", "benchmark", CHANNELS, 32, 8, list(SIZE), "benchmark", "benchmark", TOKENS,
-                       WIDTH)
+    wanted = LatentSet("benchmark", "benchmark", CHANNELS, 32, 8, list(SIZE), "benchmark", "benchmark",
+                       TOKENS, WIDTH)
     open_set(store, wanted, lambda: _caption(rng, None))
     T = (frames - 1) // 8 + 1
     with ShardWriter(store, FAMILY, rows=LATENTS) as writer:
         for record in records:
-            latents = rng.standard_normal((CHANNELS, T, 22, 40), np.float32)  # the codec's are normalised too
+            latents = rng.standard_normal((CHANNELS, T, 22, 40), np.float32)
             writer.add(
                 LatentRecord(record.clip_id, Status.OK, caption=record.caption, frames=frames, fps=16.0,
                              latent_frames=T, latent_height=22, latent_width=40),
@@ -79,8 +79,8 @@ def write_latents(folder: Path, name: str, frames: int, clips: int, batch: int) 
             if len(writer.pending) == clips // SHARDS:
                 writer.commit()
         writer.commit()
-    about = (f"{clips} clips of {frames} frames at 1280x704: latents (128, {T}, 22, 40) and captions (300, 2304) "
-             f"in float16; batches of {batch}, {PASSES} passes")
+    about = (f"{clips} clips of {frames} frames at 1280x704: latents (128, {T}, 22, 40) and captions "
+             f"(300, 2304) in float16; batches of {batch}, {PASSES} passes")
     return Shards(name, about, str(folder), name, _tars(store), clips, batch, PASSES)
 
 
