@@ -82,9 +82,10 @@ def run(config: LatentsConfig, announce: Callable[[Outcome], None] = lambda outc
         committed = committed_ids(store, LATENTS)
         missing = [clip for clip in clips if clip["clip_id"] not in committed]
         outcome.begun = len(missing)
+        ledger = Ledger(Store(config.work) if config.work else store.below("_work"))
+        ledger.forget(ledger.begun() & committed)  # a run was killed between its commit and this
         if missing:
             announce(outcome)
-            ledger = Ledger(Store(config.work) if config.work else store.below("_work"))
             sink = LatentSink(store, lock, ledger, committed, config.write.shard_mb * _BYTES_PER_MB)
             _encode(config, data, wanted, missing, sink, ledger, outcome)
     outcome.seconds = time.monotonic() - started

@@ -189,6 +189,10 @@ class Ledger:
         self.store.write(f"finished/{digest(text)}.json", text.encode())
         self.forget(item.video for item in done)
 
+    def begun(self) -> set[str]:
+        """Videos that something is staged for."""
+        return {path.split("/")[1] for path in self.store.list("video")}
+
     def forget(self, videos: Iterable[str]) -> None:
         """Remove everything staged for these videos, and what is known of how they were made."""
         for video in videos:

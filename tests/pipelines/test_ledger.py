@@ -82,3 +82,13 @@ def test_many_notes_of_finished_videos_become_one(ledger):
 def test_entries_survive_json(ledger):
     entry = ledger.put("v", "c", "s", "k", {"reasons": ["a"], "path_length": None}, {"a.npz": b"1"}, 0.25)
     assert Entry.from_json(entry.to_json()) == entry
+
+
+def test_what_is_forgotten_is_gone_and_nothing_else(tmp_path):
+    ledger = Ledger(Store(tmp_path))
+    for video in ("a", "b"):
+        ledger.put(video, video, "encode", "key", {}, {"npy": b"1"}, 0.1)
+    assert ledger.begun() == {"a", "b"}
+    ledger.forget(["a", "unknown"])
+    assert ledger.begun() == {"b"} and not (tmp_path / "video" / "a").exists()
+    assert ledger.find("b", "b", "encode", "key") is not None
