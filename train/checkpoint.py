@@ -49,9 +49,11 @@ class Checkpoints:
         self._group = dist.new_group(backend="gloo")
         self._first = dist.get_rank() == 0
         self._pending: tuple[Future[Any], Path, int] | None = None
-        if self._first:
-            for leftover in self.folder.glob(".step-*"):
-                shutil.rmtree(leftover)
+
+    def sweep(self) -> None:
+        """Delete what runs that were killed left unfinished; for the first process of the only run here."""
+        for leftover in self.folder.glob(".step-*"):
+            shutil.rmtree(leftover)
 
     def save(self, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
         """Copy everything and write it in the background, after the one before has been finished."""

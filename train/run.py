@@ -15,6 +15,7 @@ def run(config: TrainConfig) -> int:
     """Train, plan, or hand over to Ray; the exit code."""
     from dataset.catalog import CatalogError
     from dataset.loader.loader import LoaderError
+    from dataset.lock import LockHeld
     from train.checkpoint import CheckpointError
     from train.guard import Diverged
 
@@ -31,7 +32,7 @@ def run(config: TrainConfig) -> int:
         return 0
     except KeyboardInterrupt:
         return _complain(f"interrupted. {again}", INTERRUPTED)
-    except (CatalogError, CheckpointError, FileNotFoundError, ValueError) as error:
+    except (CatalogError, CheckpointError, FileNotFoundError, LockHeld, ValueError) as error:
         return _complain(str(error), USAGE_ERROR)
     except (Diverged, LoaderError) as error:
         return _complain(str(error), RUN_ERROR)

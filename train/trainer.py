@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import time
 from collections.abc import Iterator
@@ -15,6 +16,8 @@ from torch.distributed.fsdp import FSDPModule
 from dataset.batch import Batch
 from dataset.loader.config import LatentSpace
 from dataset.loader.loader import Loader
+from dataset.lock import DatasetLock
+from dataset.store import Store
 from model.dit import SanaWM
 from train.checkpoint import Checkpoints, Saved, load
 from train.config import TrainConfig
@@ -67,7 +70,14 @@ class Trainer:
         self._asked = StopSignal()
 
     def run(self) -> bool:
-        """Train to the end, or until a signal asks to stop; whether the end was reached."""
+        """Train to the end, or until a signal asks to stop; whether the end was reached.
+
+        Raises LockHeld where another run writes the same folder.
+        """
+        with DatasetLock(Store(self.folder.path)) if self.ranks.first else contextlib.nullcontext():
+            return self._run()
+
+    def _run(self) -> bool:
         log = self._begin()
         with StopSignal() as self._asked:
             batches = iter(self.loader)
@@ -175,6 +185,7 @@ class Trainer:
     def _begin(self) -> Log | None:
         if not self.ranks.first:
             return None
+        self.checkpoints.sweep()
         self.folder.begin(self.config, self.stage.about, self.step)
         for line in self.stage.notes:
             print(line, flush=True)

@@ -50,7 +50,7 @@ def test_half_a_checkpoint_is_not_found_and_goes(tmp_path: Path) -> None:
     (tmp_path / "step-00000008").mkdir()  # of somebody else: there is no state in it
     found = newest(tmp_path)
     assert found is not None and found.step == 3
-    Checkpoints(tmp_path, CheckpointConfig())
+    Checkpoints(tmp_path, CheckpointConfig()).sweep()
     assert not (tmp_path / ".step-00000009.partial").exists()
 
 

@@ -55,7 +55,7 @@ def test_the_run_folder_tells_what_was_run(settings, train, tmp_path) -> None:
     assert train(config)[0] == 0
     folder = tmp_path / "run"
     assert {path.name for path in folder.iterdir()} == {
-        "about.json", "checkpoints", "command.txt", "config.yaml", "environment.json", "export",
+        "_lock", "about.json", "checkpoints", "command.txt", "config.yaml", "environment.json", "export",
         "metrics.jsonl", "tensorboard"}
     written = yaml.safe_load((folder / "config.yaml").read_text())
     assert written["stage"]["name"] == "gdn" and written["optim"] == dataclasses.asdict(config.optim)

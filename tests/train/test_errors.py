@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 import conf
+from dataset.lock import DatasetLock
+from dataset.store import Store
 from tests.tiny_dataset import write_latent_set, write_video_set
 from tests.train.conftest import overrides
 from train.config import TrainConfig
@@ -84,6 +86,12 @@ def test_a_run_is_continued_as_what_it_was(settings, train, runs) -> None:
     assert code == 2 and "holds a run with stage=gdn, asked for stage=hybrid" in said
     code, said = train(settings(runs / "gdn", stage="gdn", seed=3))
     assert code == 2 and "seed=0, asked for seed=3" in said
+
+
+def test_two_runs_do_not_share_a_folder(settings, train, runs) -> None:
+    with DatasetLock(Store(runs / "gdn")):
+        code, said = train(settings(runs / "gdn", stage="gdn", steps=2))
+    assert code == 2 and "is being written by another run" in said
 
 
 def test_more_processes_a_clip_than_there_are(settings, train, tmp_path) -> None:
