@@ -4,6 +4,7 @@ checkpoints/, samples/, export/. Every file appears by rename, complete or not a
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -11,11 +12,18 @@ import platform
 import shlex
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from dataset.lock import DatasetLock, LockHeld
+from dataset.store import Store
+
 CONFIG, COMMAND, ENVIRONMENT = "config.yaml", "command.txt", "environment.json"
 METRICS, NONFINITE, ABOUT = "metrics.jsonl", "nonfinite.jsonl", "about.json"
+PATIENCE_S = 20.0
+"""The readers of a run that was killed notice it, and let go of its lock, within some seconds."""
 
 
 class RunFolder:
@@ -26,6 +34,23 @@ class RunFolder:
         self.checkpoints = self.path / "checkpoints"
         self.samples = self.path / "samples"
         self.export = self.path / "export"
+
+    @contextlib.contextmanager
+    def hold(self) -> Iterator[None]:
+        """Within it no other run writes here. Raises LockHeld."""
+        lock, until = DatasetLock(Store(self.path)), time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                lock.acquire()
+                break
+            except LockHeld:
+                if time.monotonic() > until:
+                    raise
+            time.sleep(0.2)
+        try:
+            yield
+        finally:
+            lock.release()
 
     def begin(self, config: Any, about: dict[str, Any], step: int) -> None:
         """Write down what is run, where and with what, and forget lines of steps that will be made again.

@@ -16,8 +16,6 @@ from torch.distributed.fsdp import FSDPModule
 from dataset.batch import Batch
 from dataset.loader.config import LatentSpace
 from dataset.loader.loader import Loader
-from dataset.lock import DatasetLock
-from dataset.store import Store
 from model.dit import SanaWM
 from train.checkpoint import Checkpoints, Saved, load
 from train.config import TrainConfig
@@ -74,7 +72,7 @@ class Trainer:
 
         Raises LockHeld where another run writes the same folder.
         """
-        with DatasetLock(Store(self.folder.path)) if self.ranks.first else contextlib.nullcontext():
+        with self.folder.hold() if self.ranks.first else contextlib.nullcontext():
             return self._run()
 
     def _run(self) -> bool:

@@ -13,15 +13,16 @@ from dataset.lock import DatasetLock
 from dataset.store import Store
 from tests.tiny_dataset import write_latent_set, write_video_set
 from tests.train.conftest import overrides
+from train import folder
 from train.config import TrainConfig
 
 
 @pytest.fixture(scope="module")
 def other_codec(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """As the common data set, in another latent space."""
-    folder = tmp_path_factory.mktemp("other")
-    write_latent_set(write_video_set(folder, clips=2), codec="dct16")
-    return folder
+    place = tmp_path_factory.mktemp("other")
+    write_latent_set(write_video_set(place, clips=2), codec="dct16")
+    return place
 
 
 @pytest.fixture(scope="module")
@@ -29,11 +30,11 @@ def runs(tmp_path_factory: pytest.TempPathFactory, latents: Path) -> Path:
     """Finished runs of two stages."""
     from train.run import run
 
-    folder = tmp_path_factory.mktemp("runs")
+    place = tmp_path_factory.mktemp("runs")
     for stage in ("vae_adapt", "gdn"):
-        given = overrides(latents, folder / stage, stage=stage, steps=1)
+        given = overrides(latents, place / stage, stage=stage, steps=1)
         assert run(conf.load(TrainConfig, "train", given)) == 0
-    return folder
+    return place
 
 
 def test_a_stage_that_needs_a_predecessor_says_which(settings, train, tmp_path) -> None:
@@ -88,7 +89,8 @@ def test_a_run_is_continued_as_what_it_was(settings, train, runs) -> None:
     assert code == 2 and "seed=0, asked for seed=3" in said
 
 
-def test_two_runs_do_not_share_a_folder(settings, train, runs) -> None:
+def test_two_runs_do_not_share_a_folder(settings, train, runs, monkeypatch) -> None:
+    monkeypatch.setattr(folder, "PATIENCE_S", 0.5)
     with DatasetLock(Store(runs / "gdn")):
         code, said = train(settings(runs / "gdn", stage="gdn", steps=2))
     assert code == 2 and "is being written by another run" in said

@@ -50,7 +50,7 @@ def test_a_killed_and_resumed_run_is_the_undisturbed_one_bit_for_bit(
              "flow__camera_dropout": 0.3, "checkpoint__keep": 2, "parallel__recompute": 1}
     code, said = train(settings(tmp_path / "whole", **given))
     assert code == 0, said
-    killed = start(overrides(latents, tmp_path / "killed", **given))
+    killed = start(overrides(latents, tmp_path / "killed", data__workers=1, **given))
     wait_for_steps(tmp_path / "killed", 8)
     killed.kill()
     assert killed.wait() == -signal.SIGKILL
