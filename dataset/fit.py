@@ -3,9 +3,18 @@ intrinsics, a function of the sizes alone, so that whoever holds the latents can
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 import numpy as np
 
 from dataset.rays import ImageFit, fit_image
+
+
+class Framing(StrEnum):
+    """How a clip becomes video of another size."""
+
+    cover = "cover"  # the smallest resize that covers it, and the middle of that; our own way
+    stretch = "stretch"  # each side by its own ratio; the way of latents published with SANA-WM
 
 
 def largest_size(size: tuple[int, int], space_stride: int) -> tuple[int, int]:
@@ -19,15 +28,20 @@ def largest_size(size: tuple[int, int], space_stride: int) -> tuple[int, int]:
     return height, width
 
 
-def fit_clip(size: tuple[int, int], target: tuple[int, int], space_stride: int) -> ImageFit:
+def fit_clip(
+    size: tuple[int, int], target: tuple[int, int], space_stride: int, framing: Framing | str = Framing.cover,
+) -> ImageFit:
     """How frames of `size` become frames of `target`, whose sides must be multiples of the stride.
 
     The largest such size inside the clip is cut out of its middle, without resampling; any other is
-    reached by the smallest resize that covers it and a cut out of the middle. Raises ValueError.
+    reached by the smallest resize that covers it and a cut out of the middle. With `framing` "stretch" each
+    side is resized by its own ratio instead. Raises ValueError.
     """
     if any(side < 1 or side % space_stride for side in target):
         raise ValueError(f"size {target[1]}x{target[0]}: both sides must be multiples of {space_stride}, "
                          "the stride of the codec")
+    if Framing(framing) is Framing.stretch:
+        return ImageFit(size, target, 0, 0, target)
     if all(0 <= have - want < space_stride for have, want in zip(size, target, strict=True)):
         return ImageFit(size, size, (size[0] - target[0]) // 2, (size[1] - target[1]) // 2, target)
     return fit_image(size, target)

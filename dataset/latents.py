@@ -54,6 +54,7 @@ class LatentSet:
     caption_tokens: int
     caption_channels: int
     dtype: str = "float16"
+    framing: str = "cover"  # dataset.fit.Framing: how the clips became video of `size`
     schema_version: int = SCHEMA_VERSION
     created: str = ""
 

@@ -7,19 +7,13 @@ from enum import StrEnum
 
 from annotate.config import WriteConfig
 from annotate.filters import Thresholds
+from dataset.fit import Framing
 
 
 class SetLayout(StrEnum):
     """Published sets that come with finished cameras; docs/sources.md says where to get each."""
 
     sana_wm = "sana_wm"  # the example training set published with SANA-WM
-
-
-class LatentFraming(StrEnum):
-    """How the published latents' video was made from the clips."""
-
-    resize = "resize"  # each side by its own ratio; what the published loader's intrinsics follow
-    crop = "crop"  # the smallest resize that covers, and the middle of it; what our own encoder does
 
 
 @dataclass
@@ -32,7 +26,8 @@ class LatentImportConfig:
     chi_prompt: str | None = None  # config.yaml with the instruction before every caption; null: the released
     text_tokens: int = 300  # of text=hash: states of a caption
     text_channels: int = 2304  # of text=hash: numbers in a state
-    framing: LatentFraming = LatentFraming.resize  # how the encoded video was made from the clip
+    framing: Framing = Framing.stretch  # how the encoded video was made from the clip: stretch, each side by
+    # its own ratio, as the published loader's intrinsics have it; cover, resized and the middle cut out
     check: float | None = 0.3  # encode the first frame of the first clip that has video: more than this share
     # of its latents' energy may not differ; null: take the latents on trust
     name: str | None = None  # of the latent set, a folder in latents/; null: from codec and size

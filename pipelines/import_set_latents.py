@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import datetime
 import sys
 import time
@@ -18,10 +17,9 @@ from annotate.clip_video import ClipVideo
 from annotate.source.cameras import BadCameras
 from annotate.source.layouts.folder import Folder
 from annotate.source.layouts.sana_wm import ZipShard, open_zip, read_latents
-from dataset.camera import resize_intrinsics
 from dataset.catalog import CatalogError, committed_ids, query
-from dataset.clip import CameraTrack, ClipRecord, from_row
-from dataset.fit import fit_clip, fit_frame
+from dataset.clip import ClipRecord, from_row
+from dataset.fit import Framing, fit_clip, fit_frame
 from dataset.latents import (
     CAMERA_MEMBER,
     DESCRIPTION,
@@ -42,7 +40,7 @@ from dataset.reader import read_files
 from dataset.shards import ShardWriter
 from dataset.store import Store
 from dataset.upkeep import recover
-from pipelines.import_set_config import ImportSetConfig, LatentFraming, LatentImportConfig
+from pipelines.import_set_config import ImportSetConfig, LatentImportConfig
 from pipelines.latents_config import LatentsConfig
 from pipelines.latents_encode import Encoder
 
@@ -80,6 +78,7 @@ def import_latents(config: ImportSetConfig, folder: Folder, paths: list[str], da
     if first is None:
         raise CatalogError(f"latents.src={root}: no zip there holds latents of a clip of {folder.src}")
     described = encoder.describe((first.shape[2] * stride, first.shape[3] * stride))
+    described.framing = str(options.framing)
     if len(first) != described.channels:
         raise CatalogError(f"latents.src={root}: latents of {len(first)} channels, {options.codec} has "
                            f"{described.channels}: latents.codec is not what made them")
@@ -140,7 +139,7 @@ class _Job:
         self, config: ImportSetConfig, data: Store, store: Store, lock: DatasetLock, encoder: Encoder,
         described: LatentSet,
     ) -> None:
-        self._framing, self._data, self._lock = config.latents.framing, data, lock
+        self._data, self._lock = data, lock
         self._encoder, self._set = encoder, described
         self._writer = ShardWriter(store, FAMILY, config.write.shard_mb * _BYTES_PER_MB, rows=LATENTS)
         self._rows: list[LatentRecord] = []
@@ -181,19 +180,9 @@ class _Job:
             half = z.astype(np.float16)
         if not np.isfinite(half).all():
             raise BadCameras(f"{record.uri}: latents beyond float16")
-        track = CameraTrack.from_npz(read_files(self._data, record, [CAMERA_MEMBER])[CAMERA_MEMBER])
-        return {LATENTS_MEMBER: latents_to_npy(half), CAMERA_MEMBER: self._camera(track).to_npz(),
+        stored = read_files(self._data, record, [CAMERA_MEMBER])  # unchanged: the set says how it was framed
+        return {LATENTS_MEMBER: latents_to_npy(half), CAMERA_MEMBER: stored[CAMERA_MEMBER],
                 TEXT_MEMBER: self._encoder.states(record.caption).to_npz()}
-
-    def _camera(self, track: CameraTrack) -> CameraTrack:
-        """The cameras of the video that was encoded."""
-        size = _size(self._set)
-        if self._framing is LatentFraming.resize:
-            intrinsics = resize_intrinsics(track.intrinsics, track.size, size)
-        else:
-            fit = fit_clip(track.size, size, self._set.space_stride)
-            intrinsics = fit.intrinsics(track.intrinsics)
-        return dataclasses.replace(track, intrinsics=intrinsics, size=size)
 
     def _row(self, record: ClipRecord, shape: tuple[int, ...] | None, failure: str | None) -> LatentRecord:
         row = LatentRecord(
@@ -222,7 +211,7 @@ def _verify(
             continue
         frame = next(ClipVideo(mp4).iter_rgb())
         differ = {framing: first_frame_difference(encoder.codec, frame, z, framing, _size(described))
-                  for framing in LatentFraming}
+                  for framing in Framing}
         stated, table = differ[options.framing], ", ".join(f"{f} {share:.1%}" for f, share in differ.items())
         if stated > options.check or stated > min(differ.values()):
             raise CatalogError(
@@ -237,16 +226,12 @@ def _verify(
 
 
 def first_frame_difference(
-    codec: Codec, frame: np.ndarray, z: np.ndarray, framing: LatentFraming, size: tuple[int, int],
+    codec: Codec, frame: np.ndarray, z: np.ndarray, framing: Framing, size: tuple[int, int],
 ) -> float:
     """Energy of the difference between the first latent frame and that of `frame` (H, W, 3), over its own."""
-    import cv2
     import torch
 
-    if framing is LatentFraming.resize:
-        shown = cv2.resize(frame, size[::-1], interpolation=cv2.INTER_AREA)
-    else:
-        shown = fit_frame(frame, fit_clip(frame.shape[:2], size, codec.space_stride))
+    shown = fit_frame(frame, fit_clip(frame.shape[:2], size, codec.space_stride, framing))
     video = torch.from_numpy(shown).movedim(-1, 0)[None, :, None].float() / 127.5 - 1
     with torch.inference_mode():
         weight = next(iter(codec.parameters()), codec.latent_mean)

@@ -8,8 +8,10 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from dataset.clip import Kind, Verdict
 from dataset.funnel import COLUMNS as FUNNEL_COLUMNS
@@ -40,9 +42,9 @@ class Group:
 
 def dataset_card(index: pa.Table, name: str, description: str = "") -> bytes:
     """The card of the data set that this index (at least `COLUMNS`) describes; bytes of README.md."""
-    groups = kept_groups(index)
-    found = funnel(index)
-    kept = [row for row in index.to_pylist() if row["kind"] == Kind.CLIP and row["verdict"] == Verdict.KEPT]
+    clips = index.filter(pc.equal(index["kind"], Kind.CLIP.value))
+    kept = clips.filter(pc.equal(clips["verdict"], Verdict.KEPT.value)).to_pylist()
+    groups, found = kept_groups(kept), funnel(index)
     text = [
         _header(name, groups, sum(g.clips for g in groups)), f"# {name}", "",
         description or "Video clips with a camera for every frame, made by the open SANA-WM pipeline.", "",
@@ -58,8 +60,8 @@ def dataset_card(index: pa.Table, name: str, description: str = "") -> bytes:
         "## What was filtered out", "", "```", render_text(found), "```", "",
         "## Files", "",
         "`shards/kept-*.tar` are WebDataset shards: `{clip}.mp4`, `{clip}.camera.npz` (camera-to-world, "
-        "OpenCV axes, intrinsics in pixels with centres at +0.5), `{clip}.depth.npz` where there is depth, and "
-        "`{clip}.json`. `index/*.parquet` has a row for every clip, kept or not, with all scores.", "",
+        "OpenCV axes, intrinsics in pixels with centres at +0.5), `{clip}.depth.npz` where there is depth, "
+        "and `{clip}.json`. `index/*.parquet` has a row for every clip, kept or not, with all scores.", "",
         "```python", "import duckdb",
         "duckdb.sql(\"SELECT clip_id, source, scale_status FROM 'index/*.parquet' WHERE verdict = 'kept'\")",
         "```", "",
@@ -67,12 +69,11 @@ def dataset_card(index: pa.Table, name: str, description: str = "") -> bytes:
     return "\n".join(text).encode()
 
 
-def kept_groups(index: pa.Table) -> list[Group]:
-    """Kept clips by source and licence, the largest first."""
-    found: dict[tuple[str, str], list[dict]] = {}
-    for row in index.to_pylist():
-        if row["kind"] == Kind.CLIP and row["verdict"] == Verdict.KEPT:
-            found.setdefault((row["source"] or UNSTATED, row["licence"] or UNSTATED), []).append(row)
+def kept_groups(kept: Sequence[dict[str, Any]]) -> list[Group]:
+    """Rows of kept clips by source and licence, the largest group first."""
+    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in kept:
+        found.setdefault((row["source"] or UNSTATED, row["licence"] or UNSTATED), []).append(row)
     groups = [
         Group(source, licence, len(rows), sum((r["frames"] or 0) / r["fps"] for r in rows if r["fps"]),
               sum((r["scale_status"] or "").startswith("metric") for r in rows),
@@ -111,7 +112,7 @@ def _licences(groups: Sequence[Group]) -> list[str]:
     return ["Every clip keeps the licence of its source, in the column `licence` of the index.", "", *lines]
 
 
-def _counted(what: str, rows: Sequence[dict], column: str) -> list[str]:
+def _counted(what: str, rows: Sequence[dict[str, Any]], column: str) -> list[str]:
     counts: dict[str, int] = {}
     for row in rows:
         counts[row[column] or "unknown"] = counts.get(row[column] or "unknown", 0) + 1
@@ -122,7 +123,7 @@ def _counted(what: str, rows: Sequence[dict], column: str) -> list[str]:
     return [f"{what.capitalize()}: {', '.join(parts)}.", ""]
 
 
-def _sizes(rows: Sequence[dict]) -> list[str]:
+def _sizes(rows: Sequence[dict[str, Any]]) -> list[str]:
     sizes = sorted({(row["width"], row["height"], row["frames"], row["fps"]) for row in rows if row["width"]})
     lines = [f"Clips are {w}x{h}, {frames} frames at {fps:g} a second." for w, h, frames, fps in sizes[:8]]
     return [*lines, *([f"And {len(sizes) - 8} other formats."] if len(sizes) > 8 else []), ""]

@@ -14,7 +14,7 @@ from torch import Tensor
 from dataset.batch import Batch
 from dataset.camera import check_c2w, relative
 from dataset.clip import CameraTrack
-from dataset.fit import fit_clip
+from dataset.fit import Framing, fit_clip
 from dataset.latents import CAMERA_MEMBER, LATENTS_MEMBER, TEXT_MEMBER, TextStates, caption_digest
 from dataset.loader.config import DataConfig, Lengths, OnError, Scale, Start
 from dataset.loader.members import NPY_HEADER, ClipReader, Fault, read_camera, read_npy_header, view_npy
@@ -130,7 +130,9 @@ class Assembler:
             first = draw_start(self._config.seed, draw, have - wanted)
         count = wanted if have >= wanted else STRIDE * (latent_frames(have) - 1) + 1
         poses = check_c2w(track.c2w[first : first + count], "c2w")
-        fit = fit_clip(track.size, bucket.size, self._cell)
+        latents = self._selections[draw.source].latents
+        framing = Framing.cover if latents is None else latents.framing
+        fit = fit_clip(track.size, bucket.size, self._cell, framing)
         k = fit.intrinsics(frame_intrinsics(track.intrinsics[first : first + count], count))
         held = np.minimum(np.arange(wanted), count - 1)  # the last pose is held
         poses, k = relative(poses)[held], k[held]

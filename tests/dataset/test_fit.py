@@ -24,11 +24,12 @@ def test_the_largest_size_is_cut_and_any_other_is_resized_to_cover(size, target,
     assert frame.shape == (*target, 3) and frame.flags.c_contiguous
 
 
+@pytest.mark.parametrize("framing", ["cover", "stretch"])
 @pytest.mark.parametrize("target", [(64, 96), (64, 128), (96, 160), (128, 192)])
-def test_a_point_is_seen_where_the_fitted_intrinsics_project_it(target):
+def test_a_point_is_seen_where_the_fitted_intrinsics_project_it(target, framing):
     size, k = (140, 200), np.array([150.0, 140.0, 96.0, 73.0])
     points = np.array([[0.1, -0.05, 2.0], [-0.2, 0.1, 2.0]])
-    fit = fit_clip(size, target, 32)
+    fit = fit_clip(size, target, 32, framing)
     y, x = np.mgrid[:size[0], :size[1]] + 0.5
     for point in points:
         at = project(point, k)

@@ -17,12 +17,16 @@ import pytest
 from annotate.synthetic import SyntheticSpec, render_video
 from dataset.catalog import CatalogError, content_digest, query, read_index
 from dataset.clip import CameraTrack, ClipRecord, from_row
+from dataset.fit import Framing
 from dataset.latents import LATENTS, TextStates, latent_store, latents_from_npy
+from dataset.loader.config import DataConfig
+from dataset.loader.loader import Loader
 from dataset.reader import read_samples
 from dataset.store import Store
-from pipelines.import_set_config import LatentFraming
 from pipelines.import_set_run import run
 from pipelines.runner import Refused
+from pipelines.validate_config import ValidateConfig
+from pipelines.validate_run import validate
 
 sys.path.insert(0, str(Path(__file__).parent))
 import sana_wm_lookalike as like
@@ -128,9 +132,6 @@ def test_latents_come_along_once_the_codec_is_seen_to_have_made_them(published, 
         key = by_id[sample.record.clip_id]
         expected = like.latents_of(like.video(like.seed_of(key))).astype(np.float16)
         np.testing.assert_array_equal(latents_from_npy(sample.files["latents.npy"]), expected)
-        track = CameraTrack.from_npz(sample.files["camera.npz"])
-        assert track.size == like.ENCODED
-        np.testing.assert_allclose(track.intrinsics[0], like.INTRINSICS * [1, 64 / 72, 1, 64 / 72])
         text = TextStates.from_npz(sample.files["text.npz"])
         assert text.states.shape == (8, 12)
         assert sample.record.caption == f"a town, {key}"
@@ -138,9 +139,25 @@ def test_latents_come_along_once_the_codec_is_seen_to_have_made_them(published, 
     assert "0 new latents" in capsys.readouterr().err
 
 
+def test_training_sees_the_cameras_of_the_video_that_was_encoded_and_validation_finds_no_fault(
+    published, tmp_path,
+):
+    run(like.config(published / RAW, tmp_path / "out", published / "latents"))
+    assert validate(ValidateConfig(data=str(tmp_path / "out"), jobs=1)) == 0
+    given = DataConfig(path=str(tmp_path / "out"), latents="dct", frames=[like.FRAMES], batch_size=5,
+                       workers=0)
+    batch = next(iter(Loader(given, epochs=1)))
+    keys = {row.clip_id: key for key, row in rows(tmp_path / "out").items()}
+    for slot, name in enumerate(batch.clip_ids):
+        np.testing.assert_allclose(batch.intrinsics[slot, 0], like.INTRINSICS * [1, 64 / 72, 1, 64 / 72])
+        c2w = like.walk(like.seed_of(keys[name]))
+        c2w[:, :3, 3] *= like.scale_of(keys[name])
+        np.testing.assert_allclose(batch.c2w[slot], np.linalg.inv(c2w[0]) @ c2w, atol=1e-9)
+
+
 @pytest.mark.parametrize(("change", "message"), [
     ({"codec": "dct16"}, "channels|differs from"),
-    ({"framing": LatentFraming.crop}, "latents.framing is not what made them"),
+    ({"framing": Framing.cover}, "latents.framing is not what made them"),
 ])
 def test_latents_of_another_codec_or_framing_are_refused(published, tmp_path, change, message):
     settings = like.config(published / RAW, tmp_path / "out", published / "latents")
