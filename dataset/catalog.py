@@ -35,6 +35,10 @@ class CatalogError(ValueError):
     """The index of a data set, its description, or a record on its way into it is not what it must be."""
 
 
+class SegmentDamaged(CatalogError):
+    """A part of the index cannot be read at all; the message names it."""
+
+
 @dataclass
 class Description:
     """The `dataset.json` of a data set.
@@ -188,7 +192,7 @@ def segment_contents(store: Store) -> dict[str, bytes]:
 def parse_segment(
     store: Store, path: str, data: bytes, columns: Sequence[str] | None = None, rows: RowType = CLIPS
 ) -> pa.Table:
-    """Rows of one segment from its bytes. Raises CatalogError that names it."""
+    """Rows of one segment from its bytes. Raises SegmentDamaged, or CatalogError for another schema."""
     try:
         file = pq.ParquetFile(pa.BufferReader(data))
         schema = file.schema_arrow
@@ -204,7 +208,7 @@ def parse_segment(
                                "although the schema version agrees; choose another out=")
         return file.read(columns=None if columns is None else list(columns), use_threads=False)
     except pa.ArrowException as error:
-        raise CatalogError(f"{store.name(path)}: damaged: {error}; "
+        raise SegmentDamaged(f"{store.name(path)}: damaged: {error}; "
                            "delete it and run again to make its clips anew") from error
 
 

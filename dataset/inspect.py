@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dataset.catalog import CLIPS, SHARDS, CatalogError, parse_segment, segment_contents
+from dataset.catalog import CLIPS, SHARDS, SegmentDamaged, parse_segment, segment_contents
 from dataset.clip import Kind, Member, Verdict
 from dataset.inspect_members import Check, clip_checks, latent_checks
 from dataset.latents import CAMERA_MEMBER, LatentSet, Status
@@ -70,12 +70,15 @@ class ShardReport:
 
 
 def inspect_index(store: Store, rows: RowType = CLIPS) -> IndexReport:
-    """Read every segment; find unreadable ones, clips that are there twice, kept clips without files."""
+    """Read every segment; find unreadable ones, clips that are there twice, kept clips without files.
+
+    Raises CatalogError for an index of another schema, which is no damage.
+    """
     tables, report = [], IndexReport(rows.schema.empty_table())
     for path, data in segment_contents(store).items():
         try:
             tables.append(parse_segment(store, path, data, None, rows))
-        except CatalogError as error:
+        except SegmentDamaged as error:
             report.unreadable.append(path)
             report.damage.append(Damage("segment", str(error)))
     table = pa.concat_tables([report.table, *tables])

@@ -11,7 +11,7 @@ class ValidateConfig:
 
     data: str = "???"  # folder or URL of the data set
     latents: bool = True  # also the latent sets beside it
-    decode: bool = True  # decode every video; false: checksums and everything else, in a tenth of the time
+    decode: bool = True  # decode every video; false: only compare its checksum, which is much quicker
     repair: bool = False  # rebuild the index from the shards and move what is broken to quarantine/
     jobs: int | None = None  # processes that read shards; null: one for each CPU
 

@@ -15,7 +15,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dataset.catalog import CLIPS, read_index, read_segments, segment_path, segment_paths, write_segment
+from dataset.catalog import (
+    CLIPS,
+    CatalogError,
+    read_index,
+    read_segments,
+    segment_path,
+    segment_paths,
+    write_segment,
+    write_table,
+)
 from dataset.clip import CameraTrack, ClipRecord, DepthMaps, Verdict, from_row
 from dataset.latents import LATENTS, latent_store
 from dataset.reader import read_samples
@@ -296,3 +305,13 @@ def test_repair_killed_anywhere_loses_no_sound_clip_when_it_is_called_again(whol
         look(folder, repair=True, decode=False, latents=False)
         samples = list(read_samples(Store(folder), verify=True))
         assert {sample.record.clip_id for sample in samples} == {*NAMES} - {broken}
+
+
+def test_an_index_of_other_columns_is_no_damage_and_never_touched(data):
+    path = segment_paths(Store(data))[0]
+    write_table(Store(data), path, read_segments(Store(data))[path].drop(["sharpness"]))
+    before = {file: file.read_bytes() for file in data.rglob("*") if file.is_file()}
+    with pytest.raises(CatalogError, match=r"columns \['sharpness'\] are not those of this code"):
+        look(data, repair=True)
+    after = {file: file.read_bytes() for file in data.rglob("*") if file.is_file() and file.name != "_lock"}
+    assert after == before
