@@ -66,10 +66,10 @@ class Scale:
     heads: int = 4
     batch: int = 8
     steps: int = 6000
-    minutes: float = 22.0
+    minutes: float = 20.0
     rate: float = 1.0e-3
     sampler_steps: int = 16
-    places: int = 3000
+    places: int = 2000
     measured: tuple[int, ...] = (2, 4)
 
 

@@ -23,6 +23,10 @@ HEADING_RAD = 0.8
 """Largest heading of a path's first camera."""
 _STEPS = np.array([0.02, 0.02, 0.01, 0.01])
 """Of x, z in metres and heading, pitch in radians, for derivatives."""
+_APART = np.array([0.35, 0.35, 0.25, 0.2])
+"""Places nearer than this in all four are one start."""
+_COARSE, _FINE = 3.0, 1.0
+"""Blur in pixels of the small pictures."""
 
 
 class Room:
@@ -104,8 +108,8 @@ def camera_error(found: np.ndarray, true: np.ndarray) -> CameraError:
 class Locator:
     """Finds the camera of a picture of the room: the best of many places all over it, then of neighbours.
 
-    Pictures are compared small, without their mean and scale, so that blur counts little. It knows nothing of
-    where the camera should be.
+    Pictures are compared small, without their mean and scale, so that blur counts little; first blurred, for
+    edges far from where they belong to pull, then sharper. It knows nothing of where the camera should be.
     """
 
     def __init__(self, room: Room, places: int, farthest: float, size: tuple[int, int] = (24, 36)) -> None:
@@ -115,38 +119,48 @@ class Locator:
         r, angle = 1.15 * RADIUS_M * np.sqrt(rng.uniform(size=places)), rng.uniform(-np.pi, np.pi, places)
         heading, pitch = rng.uniform(-farthest, farthest, places), rng.uniform(-0.25, 0.35, places)
         self.places = np.stack([r * np.cos(angle), r * np.sin(angle), heading, pitch], -1)
-        self._seen = np.stack([self._look(place) for place in self.places])
+        self._seen = np.stack([self._look(place, _COARSE) for place in self.places])
 
-    def find(self, picture: np.ndarray, tries: int = 3) -> np.ndarray:
+    def find(self, picture: np.ndarray, tries: int = 5) -> np.ndarray:
         """Place (4,) from where the picture (H, W, 3), bytes, was most likely taken."""
-        wanted = self._describe(picture)
-        best = np.argsort(self._seen @ wanted)[::-1]
-        refined = [self._refine(self.places[i], wanted) for i in best[:tries]]
-        return max(refined, key=lambda found: found[1])[0]
+        wanted = self._describe(picture, _COARSE)
+        starts: list[np.ndarray] = []
+        for i in np.argsort(self._seen @ wanted)[::-1]:
+            apart = [np.abs(self.places[i] - other) / _APART for other in starts]
+            if all((gap > 1).any() for gap in apart):  # neighbours would only end where these do
+                starts.append(self.places[i])
+                if len(starts) == tries:
+                    break
+        rough = [self._refine(start, wanted, _COARSE) for start in starts]
+        rough.sort(key=lambda found: -found[1])
+        wanted = self._describe(picture, _FINE)
+        sharp = [self._refine(place, wanted, _FINE) for place, _ in rough[:2]]
+        return max(sharp, key=lambda found: found[1])[0]
 
-    def _refine(self, place: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, float]:
+    def _refine(self, place: np.ndarray, wanted: np.ndarray, blur: float) -> tuple[np.ndarray, float]:
         """Levenberg-Marquardt on the difference of descriptions; the place and its likeness."""
-        seen, damping = self._look(place), 1e-2
+        steps = _STEPS * blur
+        seen, damping = self._look(place, blur), 1e-2
+        slopes = None
         for _ in range(8):
-            slopes = np.stack([self._look(place + step) - seen for step in np.diag(_STEPS)], -1)
+            if slopes is None:
+                slopes = np.stack([self._look(place + step, blur) - seen for step in np.diag(steps)], -1)
             normal, toward = slopes.T @ slopes, slopes.T @ (wanted - seen)
             move = np.linalg.solve(normal + damping * np.diag(np.diag(normal) + 1e-9), toward)
-            there = place + np.clip(move, -10, 10) * _STEPS
-            view = self._look(there)
+            there = place + np.clip(move, -10, 10) * steps
+            view = self._look(there, blur)
             if view @ wanted > seen @ wanted:
-                place, seen, damping = there, view, damping / 3
+                place, seen, damping, slopes = there, view, damping / 3, None
             else:
-                damping *= 5
-                if damping > 100:
-                    break
+                damping *= 10
         return place, float(seen @ wanted)
 
-    def _look(self, place: np.ndarray) -> np.ndarray:
-        return self._describe(self.room.picture(poses(place[None])[0], self.size))
+    def _look(self, place: np.ndarray, blur: float) -> np.ndarray:
+        return self._describe(self.room.picture(poses(place[None])[0], self.size), blur)
 
-    def _describe(self, picture: np.ndarray) -> np.ndarray:
+    def _describe(self, picture: np.ndarray, blur: float) -> np.ndarray:
         small = cv2.resize(picture, self.size[::-1], interpolation=cv2.INTER_AREA)
-        values = cv2.GaussianBlur(small, (0, 0), 1.2).astype(np.float32)
+        values = cv2.GaussianBlur(small.astype(np.float32), (0, 0), blur)
         values = (values - values.mean((0, 1))).ravel()
         return values / max(float(np.linalg.norm(values)), 1e-6)
 
