@@ -11,6 +11,7 @@ import threading
 import time
 from pathlib import Path
 
+import pytest
 import torch
 
 from model.dit import SanaWM
@@ -43,6 +44,7 @@ def same_weights(one: Path, other: Path, part: str = "network") -> bool:
     return all(torch.equal(first[name], second[name]) for name in first)
 
 
+@pytest.mark.slow
 def test_a_killed_and_resumed_run_is_the_undisturbed_one_bit_for_bit(
     settings, train, latents, tmp_path,
 ) -> None:
@@ -96,6 +98,7 @@ def work_of_a_rank(world, config) -> list[str]:
     return ended
 
 
+@pytest.mark.slow
 def test_processes_share_clips_and_parameters_and_hand_over_to_one(
     settings, train, tmp_path,
 ) -> None:
