@@ -30,7 +30,7 @@ from dataset.shards import ShardWriter
 from dataset.store import Store
 
 SIZE = (704, 1280)
-VIDEO_SIZE = (352, 640)
+VIDEO_SIZE = (192, 320)
 CHANNELS, TOKENS, WIDTH = 128, 300, 2304
 SHARDS = 8
 PASSES = 2
@@ -85,7 +85,7 @@ def write_latents(folder: Path, name: str, frames: int, clips: int, batch: int) 
 
 
 def write_video(folder: Path, clips: int, batch: int) -> Shards:
-    """81 frames at 640x352, H.264; a few different ones, repeated under other names."""
+    """81 frames at 320x192, H.264; a few different ones, repeated under other names."""
     from annotate.cut.encode import ClipWriter
 
     data, rng = Store(folder), np.random.default_rng(0)
@@ -105,7 +105,7 @@ def write_video(folder: Path, clips: int, batch: int) -> Shards:
             if len(writer.pending) == clips // SHARDS:
                 writer.commit()
         writer.commit()
-    about = f"{clips} clips of 81 frames at 640x352, H.264; batches of {batch}, one pass"
+    about = f"{clips} clips of 81 frames at 320x192, H.264; batches of {batch}, one pass"
     return Shards("video", about, str(folder), None, _tars(data), clips, batch, 1)
 
 

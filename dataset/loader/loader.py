@@ -123,7 +123,7 @@ class Loader:
             sampler=self._tasks(ahead),  # type: ignore[arg-type]  # any iterable will do
             collate_fn=_unchanged, num_workers=self.config.workers,
             pin_memory=torch.cuda.is_available(), **self._worker_settings())
-        for result in reader:
+        for result in _alive(reader):
             if isinstance(result, Fault):
                 raise LoaderError(str(result))
             batch, faults = result
@@ -175,6 +175,21 @@ class _Tasks(Dataset[Any]):
 
 def _unchanged(result: Any) -> Any:
     return result
+
+
+def _alive(reader: DataLoader[Any]) -> Iterator[Any]:
+    """What the workers read. Raises LoaderError when one of them dies."""
+    results = iter(reader)
+    while True:
+        try:
+            yield next(results)
+        except StopIteration:
+            return
+        except (RuntimeError, EOFError, ConnectionError) as error:  # the last two: while it handed memory over
+            if isinstance(error, RuntimeError) and "DataLoader worker (pid" not in str(error):
+                raise
+            raise LoaderError(f"a process that reads data died ({error}). If it lacked memory, lower "
+                              "data.workers, data.prefetch or data.batch_size, and resume the run") from error
 
 
 def _check_alike(selections: list[Selection]) -> None:
