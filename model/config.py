@@ -71,7 +71,7 @@ class DiTConfig:
 
     @classmethod
     def small(cls) -> DiTConfig:
-        """For a CPU or a first run on one GPU: 12 M parameters."""
+        """For a CPU or a first run on one GPU: 7.6 M parameters."""
         return cls(depth=4, width=256, heads=4, latent_channels=48, caption_channels=256, caption_length=77,
                    softmax_blocks=(3,))
 
