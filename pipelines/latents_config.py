@@ -69,6 +69,8 @@ class LatentsConfig:
         """Raises ValueError, naming the key, for values that make no sense."""
         if self.size is not None and (len(self.size) != 2 or min(self.size) < 1):
             raise ValueError(f"size={self.size}, expected [height,width]")
+        if self.name is not None and (not self.name or "/" in self.name or self.name.startswith(".")):
+            raise ValueError(f"name={self.name!r}, expected the name of a folder in {self.data}/latents")
         if self.dtype is not None and self.dtype not in DTYPES:
             raise ValueError(f"dtype={self.dtype}, allowed {' or '.join(DTYPES)}")
         for name in ("text_tokens", "text_channels"):

@@ -209,7 +209,8 @@ def test_a_size_is_reached_by_the_common_rule_and_nothing_is_enlarged(ray_here, 
 
 def test_settings_that_make_no_sense_are_refused_by_name(tmp_path):
     for changes, told in (({"size": [64]}, "size="), ({"dtype": "float16"}, "dtype=float16"),
-                          ({"where": "select 1"}, "where="), ({"text_tokens": 0}, "text_tokens=0")):
+                          ({"where": "select 1"}, "where="), ({"name": "a/b"}, "name='a/b'"),
+                          ({"text_tokens": 0}, "text_tokens=0")):
         with pytest.raises(ValueError, match=told):
             LatentsConfig("x", **changes).check()
     with pytest.raises(CatalogError, match="not a data set"):

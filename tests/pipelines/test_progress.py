@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 
 from dataset.clip import ClipRecord, Kind, Verdict
+from dataset.latents import LatentRecord, Status
+from pipelines.latents_progress import EncodeProgress
 from pipelines.progress import Progress
 
 
@@ -46,3 +48,11 @@ def test_without_a_terminal_every_report_is_a_line_of_its_own():
         pass
     assert stream.getvalue().startswith("videos 0/1") and stream.getvalue().endswith("\n")
     assert "\r" not in stream.getvalue()
+
+
+def test_the_line_of_encoding_counts_clips_and_failures_and_tells_the_time_left():
+    progress = EncodeProgress(clips=8, before=3, stream=io.StringIO())
+    assert progress.line().startswith("clips 3/8  |  0.00 s of video per s") and "ETA" not in progress.line()
+    progress.clip(LatentRecord("a", Status.OK, frames=161, fps=16.0))
+    progress.clip(LatentRecord("b", Status.FAILED, reason="undecodable"))
+    assert progress.line().startswith("clips 5/8  |  1 failed  |  ") and "ETA" in progress.line()
