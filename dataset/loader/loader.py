@@ -185,7 +185,7 @@ def _alive(reader: DataLoader[Any]) -> Iterator[Any]:
             yield next(results)
         except StopIteration:
             return
-        except (RuntimeError, EOFError, ConnectionError) as error:  # the last two: while it handed memory over
+        except (RuntimeError, EOFError, ConnectionError) as error:  # the latter two: as it hands memory over
             if isinstance(error, RuntimeError) and "DataLoader worker (pid" not in str(error):
                 raise
             raise LoaderError(f"a process that reads data died ({error}). If it lacked memory, lower "
