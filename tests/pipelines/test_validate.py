@@ -315,3 +315,17 @@ def test_an_index_of_other_columns_is_no_damage_and_never_touched(data):
         look(data, repair=True)
     after = {file: file.read_bytes() for file in data.rglob("*") if file.is_file() and file.name != "_lock"}
     assert after == before
+
+
+def test_a_data_set_in_an_object_store_is_checked_and_repaired_alike(capsys):
+    url = "memory://validate/data"
+    store = write_video_set(url, 3, 9, SIZE)
+    row = read_index(store).to_pylist()[0]
+    content = bytearray(store.read(row["shard"]))
+    content[row["members"][1]["offset"] + 50] ^= 255
+    store.write(row["shard"], bytes(content))
+    assert validate(ValidateConfig(url, jobs=1)) == 1
+    assert f"clip {row['clip_id']}: checksum" in capsys.readouterr().out
+    assert validate(ValidateConfig(url, jobs=1, repair=True)) == 0
+    assert {*read_index(store)["clip_id"].to_pylist()} == {*NAMES[:3]} - {row["clip_id"]}
+    assert store.read(f"quarantine/{row['shard']}") == content
