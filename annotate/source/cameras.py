@@ -9,6 +9,8 @@ from __future__ import annotations
 import io
 import json
 import re
+import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -28,6 +30,8 @@ from dataset.camera import (
     rotate_intrinsics,
 )
 
+UNREADABLE = (ValueError, KeyError, TypeError, EOFError, OSError, zipfile.BadZipFile, zlib.error)
+"""What a damaged file of numbers makes its readers raise."""
 _OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
 
 
@@ -135,11 +139,16 @@ def load_depth(item: SourceItem, info: VideoInfo) -> GivenDepth | None:
         return None
     turns = info.quarter_turns if item.given.camera_grid is CameraGrid.stored else 0
     if item.depth.endswith(".npz"):
-        with np.load(io.BytesIO(read_bytes(item.depth))) as arrays:
-            if "depth" not in arrays or arrays["depth"].ndim != 3:
-                raise BadCameras(f"{item.depth}: expected an array depth (K, h, w), found {list(arrays)}")
-            depth = arrays["depth"]
-            frames = arrays["frames"] if "frames" in arrays else np.arange(len(depth))
+        data = read_bytes(item.depth)
+        try:
+            with np.load(io.BytesIO(data)) as arrays:
+                names = list(arrays)
+                depth = arrays["depth"] if "depth" in arrays else np.zeros(0)
+                frames = arrays["frames"] if "frames" in arrays else np.arange(len(depth))
+        except UNREADABLE as error:
+            raise BadCameras(f"{item.depth}: not depth: {type(error).__name__}: {error}") from None
+        if depth.ndim != 3:
+            raise BadCameras(f"{item.depth}: expected an array depth (K, h, w), found {names}")
         return GivenDepth({int(f): d for f, d in zip(frames, depth)}, item.given.depth_unit, turns)
     fs, folder = filesystem(item.depth)
     remote = "://" in item.depth
@@ -172,7 +181,7 @@ def _read_intrinsics(uri: str) -> tuple[np.ndarray, list[int] | None]:
             array = np.asarray(values, np.float64)
         else:
             array = np.asarray(_array(data, uri, ("intrinsics", "K", "data")), np.float64)
-    except (ValueError, KeyError, TypeError, OSError) as error:
+    except UNREADABLE as error:
         raise BadCameras(f"{uri}: not intrinsics: {type(error).__name__}: {error}") from None
     if array.shape[-2:] == (3, 3):
         array = np.stack([array[..., 0, 0], array[..., 1, 1], array[..., 0, 2], array[..., 1, 2]], -1)
@@ -201,7 +210,7 @@ def _read_poses(uri: str) -> tuple[np.ndarray, np.ndarray | None]:
             if table.shape[1] == 8:
                 return _tum(table), table[:, 0]
             array = table
-    except (ValueError, KeyError, TypeError, OSError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise BadCameras(f"{uri}: not poses: {type(error).__name__}: {error}") from None
     if array.ndim == 2 and array.shape[1] in (12, 16):
         array = array.reshape(len(array), -1, 4)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import io
 import json
-import zipfile
-import zlib
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from annotate.source.cameras import BadCameras, GivenDepth, GivenPoses, read_bytes
+from annotate.source.cameras import UNREADABLE, BadCameras, GivenDepth, GivenPoses, read_bytes
 from dataset.camera import check_c2w
 
 
@@ -59,7 +57,7 @@ def read_arrays(uri: str, names: tuple[str, ...]) -> list[np.ndarray]:
         stored = np.load(data, allow_pickle=False)
         found = [stored] if isinstance(stored, np.ndarray) else [stored[name] for name in names]
         return [np.asarray(array, np.float64) for array in found]
-    except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
+    except UNREADABLE as error:
         raise BadCameras(f"{uri}: expected arrays {', '.join(names)}: "
                          f"{type(error).__name__}: {error}") from None
 

@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 from scipy.linalg import block_diag
@@ -18,8 +20,8 @@ def chain_and_matrix(shared: int, seed: int = 0) -> tuple[Chain, np.ndarray]:
         rows = np.r_[edges[i]:last, edges[-1]:size]
         half = draw.normal(size=(len(rows), len(rows)))
         dense[np.ix_(rows, rows)] += half @ half.T
-    part = [slice(a, b) for a, b in zip(edges, edges[1:])]
-    return Chain([dense[s, s].copy() for s in part], [dense[a, b].copy() for a, b in zip(part, part[1:])],
+    part = [slice(a, b) for a, b in itertools.pairwise(edges)]
+    return Chain([dense[s, s].copy() for s in part], [dense[a, b].copy() for a, b in itertools.pairwise(part)],
                  [dense[s, edges[-1]:].copy() for s in part], dense[edges[-1]:, edges[-1]:].copy()), dense
 
 
@@ -28,7 +30,7 @@ def test_a_chain_is_solved_like_the_dense_matrix(shared):
     chain, dense = chain_and_matrix(shared)
     right = np.random.default_rng(1).normal(size=len(dense))
     edges = np.cumsum([0, *SIZES])
-    found, last = Factor(chain).solve([right[a:b] for a, b in zip(edges, edges[1:])], right[edges[-1]:])
+    found, last = Factor(chain).solve([right[a:b] for a, b in itertools.pairwise(edges)], right[edges[-1]:])
     np.testing.assert_allclose(np.concatenate([*found, last]), np.linalg.solve(dense, right), rtol=1e-9)
 
 
@@ -46,7 +48,7 @@ def test_a_held_unknown_does_not_move_and_moves_nothing():
     chain.hold(1, np.array([1]))
     right[held] = 0.0
     edges = np.cumsum([0, *SIZES])
-    found, last = Factor(chain).solve([right[a:b] for a, b in zip(edges, edges[1:])], right[edges[-1]:])
+    found, last = Factor(chain).solve([right[a:b] for a, b in itertools.pairwise(edges)], right[edges[-1]:])
     rest = np.delete(np.arange(len(dense)), held)
     wanted = np.zeros(len(dense))
     wanted[rest] = np.linalg.solve(dense[np.ix_(rest, rest)], right[rest])

@@ -202,6 +202,26 @@ def test_depth_that_is_not_there_is_refused(tmp_path):
         load_depth(item(depth=str(tmp_path / "d.npz")), video())
 
 
+@pytest.mark.parametrize("keep", [0, 1, 60, 0.5, 0.9, -1])
+@pytest.mark.parametrize("ending", ["npy", "npz"])
+def test_truncated_arrays_are_refused_with_their_name(tmp_path, ending, keep):
+    path = tmp_path / f"cut.{ending}"
+    values = np.random.default_rng(0).normal(size=(20, 4, 4))
+    if ending == "npy":
+        np.save(path, values)
+    else:
+        np.savez_compressed(path, c2w=values, intrinsics=values[:, 0], depth=values)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:int(keep * len(whole)) if isinstance(keep, float) else keep])
+    with pytest.raises(BadCameras, match="cut"):
+        load_poses(item(poses=str(path)), video())
+    with pytest.raises(BadCameras, match="cut"):
+        load_intrinsics(item(intrinsics=str(path)), video())
+    if ending == "npz":
+        with pytest.raises(BadCameras, match="cut"):
+            load_depth(item(depth=str(path)), video())
+
+
 def test_nothing_given_is_nothing():
     for load in (load_poses, load_intrinsics, load_depth):
         assert load(item(), video()) is None
