@@ -21,8 +21,9 @@ def chain_and_matrix(shared: int, seed: int = 0) -> tuple[Chain, np.ndarray]:
         half = draw.normal(size=(len(rows), len(rows)))
         dense[np.ix_(rows, rows)] += half @ half.T
     part = [slice(a, b) for a, b in itertools.pairwise(edges)]
-    return Chain([dense[s, s].copy() for s in part], [dense[a, b].copy() for a, b in itertools.pairwise(part)],
-                 [dense[s, edges[-1]:].copy() for s in part], dense[edges[-1]:, edges[-1]:].copy()), dense
+    links = [dense[a, b].copy() for a, b in itertools.pairwise(part)]
+    return Chain([dense[s, s].copy() for s in part], links, [dense[s, edges[-1]:].copy() for s in part],
+                 dense[edges[-1]:, edges[-1]:].copy()), dense
 
 
 @pytest.mark.parametrize("shared", [0, 3])
