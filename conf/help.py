@@ -86,7 +86,7 @@ def _describe(
             if not prefix and name in groups:
                 options = " | ".join(groups[name])
                 default = "default" if "default" in groups[name] else values[name].get("name", "")
-            lines += _entry(f"{name}=", default, f"a ready set of the values below: {options}", width)
+                lines += _entry(f"{name}=", default, f"a ready set of the values below: {options}", width)
             _describe(hint, f"{prefix}{name}.", groups, values[name], width, lines)
 
 
