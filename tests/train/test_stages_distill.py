@@ -92,7 +92,7 @@ def test_a_run_of_three_networks_goes_on_as_if_it_had_never_stopped(chain: Path,
      "a run of stage chunk_causal, expected one of stage minute or sft"),
     ("ode_init", {"data__frames": [9, 17]}, "expected one number and crop"),
     ("refiner", {"start": None}, "stage refiner adapts the multi-step LTX-2"),
-    ("refiner", {"validate__every": 1, "validate__where": "clip_id is null"}, "stage refiner has no validation"),
+    ("refiner", {"validate__every": 1, "validate__where": "clip_id is null"}, "refiner has no validation"),
     ("refiner", {"start": "nowhere"}, "there is no"),
 ])
 def test_what_is_missing_is_named(
