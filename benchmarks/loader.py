@@ -173,9 +173,9 @@ def main() -> None:
             if name == "video":
                 shards = write_video(Path(folder) / name, clips=8, batch=2)
             elif name == "minute":
-                shards = write_latents(Path(folder) / name, name, frames=961, clips=8, batch=1)
+                shards = write_latents(Path(folder) / name, name, frames=961, clips=8, batch=1, passes=5)
             else:
-                shards = write_latents(Path(folder) / name, name, frames=81, clips=64, batch=4)
+                shards = write_latents(Path(folder) / name, name, frames=81, clips=64, batch=4, passes=5)
             sets.append(shards)
             rates += compare(shards, arguments.workers, arguments.rounds)
     about = machine("loader")

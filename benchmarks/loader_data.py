@@ -33,7 +33,6 @@ SIZE = (704, 1280)
 VIDEO_SIZE = (192, 320)
 CHANNELS, TOKENS, WIDTH = 128, 300, 2304
 SHARDS = 8
-PASSES = 2
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ class Shards:
         return sum(Path(tar).stat().st_size for tar in self.tars)
 
 
-def write_latents(folder: Path, name: str, frames: int, clips: int, batch: int) -> Shards:
+def write_latents(folder: Path, name: str, frames: int, clips: int, batch: int, passes: int) -> Shards:
     """Latents (128, T, 22, 40) with Gemma-sized caption states, as `pipelines.latents` would leave them."""
     data, rng = Store(folder), np.random.default_rng(0)
     open_dataset(data, "benchmark", {}, {})
@@ -80,8 +79,8 @@ def write_latents(folder: Path, name: str, frames: int, clips: int, batch: int) 
                 writer.commit()
         writer.commit()
     about = (f"{clips} clips of {frames} frames at 1280x704: latents (128, {T}, 22, 40) and captions "
-             f"(300, 2304) in float16; batches of {batch}, {PASSES} passes")
-    return Shards(name, about, str(folder), name, _tars(store), clips, batch, PASSES)
+             f"(300, 2304) in float16; batches of {batch}, {passes} passes")
+    return Shards(name, about, str(folder), name, _tars(store), clips, batch, passes)
 
 
 def write_video(folder: Path, clips: int, batch: int) -> Shards:

@@ -143,17 +143,21 @@ class CameraTrack:
         return buffer.getvalue()
 
     @classmethod
-    def from_npz(cls, data: bytes) -> CameraTrack:
-        """Inverse of `to_npz`. Raises ValueError on another schema version."""
+    def from_npz(cls, data: bytes, poses_only: bool = False) -> CameraTrack:
+        """Inverse of `to_npz`; `poses_only` leaves times, sigmas and verdicts empty, which is quicker.
+        Raises ValueError on another schema version."""
         with np.load(io.BytesIO(data)) as arrays:
+            def beside(name: str) -> np.ndarray:
+                return np.empty(0) if poses_only else arrays[name]
+
             meta = json.loads(arrays["meta"].tobytes())
             version = meta["schema_version"]
             if version != SCHEMA_VERSION:
                 raise ValueError(f"camera.npz: schema version {version}, expected {SCHEMA_VERSION}")
             return cls(
-                c2w=arrays["c2w"], intrinsics=arrays["intrinsics"], timestamps=arrays["timestamps"],
-                sigma_position=arrays["sigma_position"], sigma_rotation_deg=arrays["sigma_rotation_deg"],
-                frame_verdict=arrays["frame_verdict"], size=(meta["size"][0], meta["size"][1]),
+                c2w=arrays["c2w"], intrinsics=arrays["intrinsics"], timestamps=beside("timestamps"),
+                sigma_position=beside("sigma_position"), sigma_rotation_deg=beside("sigma_rotation_deg"),
+                frame_verdict=beside("frame_verdict"), size=(meta["size"][0], meta["size"][1]),
                 motion=Motion(meta["motion"]), engine=meta["engine"], unit=meta["unit"],
                 failure=meta["failure"], diagnostics=meta["diagnostics"],
             )

@@ -194,7 +194,7 @@ def view_npy(view: memoryview) -> np.ndarray:
 
 def read_camera(data: memoryview, metric: bool) -> CameraTrack:
     """The cameras of a clip. Raises ValueError for a track that failed, and one not in metres if `metric`."""
-    track = CameraTrack.from_npz(bytes(data))
+    track = CameraTrack.from_npz(bytes(data), poses_only=True)
     if track.failure is not None:
         raise ValueError(f"no cameras: {track.failure}")
     if metric and track.unit != "m":
