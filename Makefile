@@ -34,7 +34,7 @@ demo: env
 	@$(BIN)/python -m pipelines.annotate src=synthetic out=demo/dataset source.rig=walking
 
 test: env
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: env
 	@$(BIN)/ruff check .
