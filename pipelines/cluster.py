@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 from annotate.config import RayConfig
 from dataset.store import Store
 from pipelines.plan import PlanError
+from pipelines.processes import descendants, end
 
 _PACKAGES = ("annotate", "conf", "dataset", "model", "pipelines")
 _PROBE_TIMEOUT_S = 60.0
@@ -55,11 +56,14 @@ def connected(config: RayConfig) -> Iterator[Cluster]:
             quiet.enter_context(_native_messages_aside())
         # Needed next, and half a second of work for which the start of Ray leaves time.
         threading.Thread(target=importlib.import_module, args=["ray.data"], daemon=True).start()
+        before = set(descendants())
         _connect(config)
         try:
             yield _cluster(quiet.close)
         finally:
+            started = set(descendants()) - before
             ray.shutdown()
+            end(started)
 
 
 def _connect(config: RayConfig) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import shlex
+import sys
 from pathlib import Path
 
 import pytest
@@ -60,4 +62,4 @@ def test_the_run_folder_tells_what_was_run(settings, train, tmp_path) -> None:
     written = yaml.safe_load((folder / "config.yaml").read_text())
     assert written["stage"]["name"] == "gdn" and written["optim"] == dataclasses.asdict(config.optim)
     assert json.loads((folder / "environment.json").read_text())["torch"]
-    assert "pytest" in (folder / "command.txt").read_text()
+    assert (folder / "command.txt").read_text() == shlex.join(sys.orig_argv) + "\n"
