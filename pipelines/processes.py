@@ -13,7 +13,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-_PATIENCE_S = 10.0
+_PATIENCE_S = 5.0
 
 
 @dataclass(frozen=True)
