@@ -8,12 +8,12 @@ Writes benchmarks/results/model.json and .md, or model_cuda.json and .md.
 from __future__ import annotations
 
 import argparse
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from benchmarks.measure import ROOT, Measured, compare, machine, write
@@ -96,13 +96,12 @@ def measure(
 
 
 def doubling(rows: Sequence[Row], piece: str, backward: bool) -> float | None:
-    """How much ours costs more for twice the frames, between the two largest numbers measured."""
-    found = [row for row in rows if row.piece == piece and row.backward == backward][-2:]
+    """How much ours costs more for twice the frames, by the power of the frames that fits best."""
+    found = [row for row in rows if row.piece == piece and row.backward == backward]
     if len(found) < 2:
         return None
-    few, many = found
-    steps = math.log2(many.frames / few.frames)
-    return (many.ours.seconds / few.ours.seconds) ** (1 / steps)
+    power = np.polyfit(np.log([row.frames for row in found]), np.log([row.ours.seconds for row in found]), 1)
+    return float(2 ** power[0])
 
 
 def targets(rows: Sequence[Row]) -> list[tuple[str, str, bool]]:
@@ -129,7 +128,8 @@ def report(about: dict[str, Any], rows: Sequence[Row]) -> str:
              "included; `scan` and `softmax` are one layer's attention, both branches, from the modulated "
              "stream to the output projection. Seconds are CPU seconds of the process, the median; spread is "
              "(slowest - fastest) / median. Peak memory is what torch's allocator held at most during the "
-             "call beyond what it held before, from the profiler's record of allocations. Difference is the "
+             "call beyond what it held before, from the profiler's record of allocations. What twice the "
+             "frames cost is 2 to the power of the frames that fits all lengths best. Difference is the "
              "largest of the outputs over their spread; diffusers casts softmax attention to bfloat16.", "",
              "| target | measured | met |", "|---|---|---|"]
     lines += [f"| {target} | {found} | {'yes' if met else '**no**'} |"
