@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from annotate.config import AnnotateConfig
 from conf import USAGE_ERROR, entry
-from pipelines.command import complain, exit_code
+from pipelines.command import complain, exit_code, expand_home
 
 
 @entry(
@@ -24,6 +24,7 @@ def main(config: AnnotateConfig) -> int:
     from pipelines.runner import run
     from pipelines.summary import finish, note_start
 
+    expand_home(config, "src", "out", "work")
     try:
         job = build_job(config)
     except ValueError as error:

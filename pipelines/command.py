@@ -5,12 +5,22 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 from conf import USAGE_ERROR
 
 RUN_ERROR = 1
 INTERRUPTED = 130
 _AGAIN = "Running the same command again continues."
+
+
+def expand_home(settings: Any, *keys: str) -> None:
+    """Put the home folder for a leading ~ into settings that may be paths."""
+    for key in keys:
+        value = getattr(settings, key)
+        if value and value.startswith("~"):
+            setattr(settings, key, str(Path(value).expanduser()))
 
 
 def exit_code(run: Callable[[], int]) -> int:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from conf import USAGE_ERROR, entry
-from pipelines.command import complain, exit_code
+from pipelines.command import complain, exit_code, expand_home
 from pipelines.export_config import ExportConfig
 
 
@@ -24,8 +22,7 @@ def main(config: ExportConfig) -> int:
     """
     from pipelines.export_run import run
 
-    config.data, config.out = (str(Path(p).expanduser()) if p.startswith("~") else p
-                               for p in (config.data, config.out))
+    expand_home(config, "data", "out")
     try:
         config.check()
     except ValueError as error:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from conf import USAGE_ERROR, entry
-from pipelines.command import complain, exit_code
+from pipelines.command import complain, exit_code, expand_home
 from pipelines.import_set_config import ImportSetConfig
 
 
@@ -25,10 +23,8 @@ def main(config: ImportSetConfig) -> int:
     """
     from pipelines.import_set_run import run
 
-    for part, keys in ((config, ("src", "out")), (config.latents, ("src", "codec", "text", "chi_prompt"))):
-        for key in keys:
-            if (value := getattr(part, key)) and value.startswith("~"):
-                setattr(part, key, str(Path(value).expanduser()))
+    expand_home(config, "src", "out")
+    expand_home(config.latents, "src", "codec", "text", "chi_prompt")
     try:
         config.check()
     except ValueError as error:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from annotate.config import AnnotateConfig
@@ -34,13 +33,13 @@ def build_job(config: AnnotateConfig) -> Job:
         CameraScoreStage(),
     ]
     return Job(
-        items=expand(_home(config.src), config.source),
+        items=expand(config.src, config.source),
         cutter=Cutter(config.cut),
         stages=stages,
         judge=partial(judge, thresholds=config.thresholds),
         thresholds=dataclasses.asdict(config.thresholds),
-        out=_home(config.out),
-        work=_home(config.work) if config.work else None,
+        out=config.out,
+        work=config.work or None,
         objection=ImportCheck(),
         write=config.write,
         run=config.run,
@@ -82,7 +81,3 @@ def score_bounds(config: AnnotateConfig) -> dict[str, Bounds]:
         if hasattr(bound, "min") and (bound.min is not None or bound.max is not None):
             bounds[item.name] = (bound.min, bound.max)
     return bounds
-
-
-def _home(path: str) -> str:
-    return str(Path(path).expanduser()) if path.startswith("~") else path

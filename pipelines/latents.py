@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from conf import USAGE_ERROR, entry
-from pipelines.command import complain, exit_code
+from pipelines.command import complain, exit_code, expand_home
 from pipelines.latents_config import LatentsConfig
 
 
@@ -28,10 +26,7 @@ def main(config: LatentsConfig) -> int:
     from pipelines.latents_run import run
     from pipelines.latents_summary import finish, note_start
 
-    for key in ("data", "codec", "text", "work", "chi_prompt"):
-        value = getattr(config, key)
-        if value and value.startswith("~"):
-            setattr(config, key, str(Path(value).expanduser()))
+    expand_home(config, "data", "codec", "text", "work", "chi_prompt")
     try:
         config.check()
     except ValueError as error:

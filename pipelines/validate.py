@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from conf import USAGE_ERROR, entry
-from pipelines.command import complain, exit_code
+from pipelines.command import complain, exit_code, expand_home
 from pipelines.validate_config import ValidateConfig
 
 
@@ -24,7 +22,7 @@ def main(config: ValidateConfig) -> int:
     """
     from pipelines.validate_run import validate
 
-    config.data = str(Path(config.data).expanduser()) if config.data.startswith("~") else config.data
+    expand_home(config, "data")
     try:
         config.check()
     except ValueError as error:
