@@ -307,6 +307,7 @@ class ClipRecord:
     vlm_quality: float | None = None
     # how it was made
     engines: str = "{}"  # JSON: stage -> engine and version
+    engine_licences: str = "{}"  # JSON: learned engine -> licence of its code and weights
     config_hash: str = ""
     code_version: str = ""
     # where it lies: not content, may differ between two runs over the same input

@@ -20,6 +20,7 @@ def main(config: AnnotateConfig) -> int:
 
     Run the same command again at any time: it finishes what is missing and touches nothing else.
     """
+    from annotate.weights import prepare
     from pipelines.job import build_job
     from pipelines.runner import run
     from pipelines.summary import finish, note_start
@@ -27,6 +28,8 @@ def main(config: AnnotateConfig) -> int:
     expand_home(config, "src", "out", "work")
     try:
         job = build_job(config)
+        for line in prepare(job.stages):
+            print(line)
     except ValueError as error:
         return complain(str(error), USAGE_ERROR)
     return exit_code(lambda: finish(config, job, run(job, lambda outcome: note_start(config, job, outcome))))
