@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 from dataset.clip import PLACEMENT_COLUMNS, SCHEMA_VERSION, from_row, index_schema, to_row
 from dataset.rows import VERSION_KEY, RowType
 from dataset.store import Store
+from dataset.verdicts import VerdictsError, in_force, overrule, read_history
 
 DESCRIPTION = "dataset.json"
 INDEX = "index"
@@ -228,6 +229,17 @@ def read_index(store: Store, columns: Sequence[str] | None = None, rows: RowType
     return table if columns is None else table.select(list(columns))
 
 
+def read_judged(store: Store, columns: Sequence[str] | None = None) -> pa.Table:
+    """Clips as `read_index` gives them, but where a person judged one, with that verdict. Raises CatalogError."""
+    try:
+        said = in_force(read_history(store))
+    except VerdictsError as error:
+        raise CatalogError(str(error)) from error
+    needed = None if columns is None else list(dict.fromkeys([*columns, "kind"]))
+    table = overrule(read_index(store, needed), said.values())
+    return table if columns is None else table.select(list(columns))
+
+
 def committed_ids(store: Store, rows: RowType = CLIPS) -> set[str]:
     """Ids of all rows of the index: clips, spans and videos."""
     return set(read_index(store, ["clip_id"], rows)["clip_id"].to_pylist())
@@ -241,13 +253,14 @@ def query(store: Store, text: str, rows: RowType = CLIPS) -> pa.Table:
     latent set: `latents`).
 
     text: "verdict = 'kept' and flow_dis > 5", or "select source, count(*) from clips group by 1".
-    Columns are the fields of `ClipRecord`. Raises CatalogError with the database's message.
+    Columns are the fields of `ClipRecord`; of clips that people judged, verdict and reasons are theirs.
+    Raises CatalogError with the database's message.
     """
     import duckdb
 
     words = text.split(None, 1)
     is_statement = bool(words) and words[0].lower() in _STATEMENTS
-    table = read_index(store, rows=rows)
+    table = read_judged(store) if rows is CLIPS else read_index(store, rows=rows)
     connection = duckdb.connect(":memory:")
     try:
         connection.register(rows.name, table)

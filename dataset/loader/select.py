@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dataset.catalog import CatalogError, query, read_description, read_index
+from dataset.catalog import CatalogError, query, read_description, read_index, read_judged
 from dataset.clip import Kind, ScaleStatus, Verdict
 from dataset.fit import largest_size
 from dataset.latents import (
@@ -28,13 +28,14 @@ from dataset.latents import (
 )
 from dataset.loader.config import DataConfig, LatentSpace, Lengths, Scale, SourceConfig
 from dataset.store import Store
+from dataset.verdicts import REVIEWED
 
 VIDEO_MEMBER = "mp4"
 MEMBERS = (VIDEO_MEMBER, CAMERA_MEMBER)
 LATENT_MEMBERS = (LATENTS_MEMBER, CAMERA_MEMBER, TEXT_MEMBER)
 """What is read of a clip, in a data set and in a latent set."""
-_COLUMNS = ("clip_id", "kind", "verdict", "shard", "members", "pose_failure", "posed_share", "scale_status",
-            "caption", "frames", "width", "height")
+_COLUMNS = ("clip_id", "kind", "verdict", "reasons", "shard", "members", "pose_failure", "posed_share",
+            "scale_status", "caption", "frames", "width", "height")
 
 
 @dataclass(frozen=True, order=True)
@@ -162,7 +163,7 @@ def check_space(store: Store, found: LatentSet, expect: LatentSpace) -> None:
 def _rows(data: Store, source: SourceConfig) -> pa.Table:
     """Rows of the index that satisfy the condition."""
     if not source.where.strip():
-        return read_index(data, _COLUMNS)
+        return read_judged(data, _COLUMNS)
     try:
         table = query(data, source.where)
     except CatalogError as error:
@@ -185,6 +186,8 @@ def _open_latents(data: Store, store: Store, name: str) -> LatentSet:
 def _keep_usable(table: pa.Table, config: DataConfig, left_out: dict[str, int]) -> pa.Table:
     """Clips that were written and kept, with a camera for every frame and translations in a known unit."""
     table = table.filter(pc.equal(table["kind"], Kind.CLIP))
+    reviewed = pc.fill_null(pc.equal(pc.binary_join(table["reasons"], " "), REVIEWED), False)
+    table = _keep(table, pc.invert(reviewed), "rejected by a reviewer", left_out)
     table = _keep(table, pc.equal(table["verdict"], Verdict.KEPT), "not kept by annotation", left_out)
     table = _keep(table, pc.is_valid(table["shard"]), "without files", left_out)
     table = _keep(table, pc.is_null(table["pose_failure"]), "without cameras", left_out)
