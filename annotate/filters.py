@@ -130,18 +130,24 @@ def _camera_reasons(record: ClipRecord, thresholds: Thresholds) -> list[str]:
 
 def to_sql(thresholds: Thresholds) -> str:
     """The predicate "this row is kept" as a DuckDB expression over the columns of the index."""
-    terms = ["kind = 'clip'", "NOT (verdict = 'failed' AND len(reasons) > 0)"]
+    terms = ["kind = 'clip'", "NOT (verdict = 'failed' AND len(reasons) > 0)", *sql_rules(thresholds).values()]
+    return "\n  AND ".join(f"({term})" for term in terms)
+
+
+def sql_rules(thresholds: Thresholds) -> dict[str, str]:
+    """What every rule that is on lets pass, as DuckDB expressions by the rule's field, in order of judgement."""
+    rules = {}
     if thresholds.motions:
         motions = ", ".join(_quoted(motion) for motion in thresholds.motions)
         unknown = str(thresholds.missing == Missing.ignore).lower()
-        terms.append(f"coalesce(motion NOT IN ({motions}), {unknown})")
+        rules["motions"] = f"coalesce(motion NOT IN ({motions}), {unknown})"
     if thresholds.pose:
-        terms.append("pose_failure IS NULL AND pose_engine IS NOT NULL")
+        rules["pose"] = "pose_failure IS NULL AND pose_engine IS NOT NULL"
     if thresholds.trust:
-        terms.append("coalesce(pose_confirmed, pose_doubts IS NULL)")
+        rules["trust"] = "coalesce(pose_confirmed, pose_doubts IS NULL)"
     if thresholds.scale != ScaleNeed.any:
         allowed = ", ".join(_quoted(status) for status in _scales(thresholds.scale))
-        terms.append(f"coalesce(scale_status IN ({allowed}), false)")
+        rules["scale"] = f"coalesce(scale_status IN ({allowed}), false)"
     for score, bound in _bounds(thresholds):
         value = f"{score}::DOUBLE"
         inside = []
@@ -151,8 +157,8 @@ def to_sql(thresholds: Thresholds) -> str:
             inside.append(f"{value} <= {bound.max!r}::DOUBLE")
         unmeasured = f"{score} IS NULL OR isnan({value})"
         passes = str(not _missing_rejects(bound, thresholds)).lower()
-        terms.append(f"CASE WHEN {unmeasured} THEN {passes} ELSE {' AND '.join(inside)} END")
-    return "\n  AND ".join(f"({term})" for term in terms)
+        rules[score] = f"CASE WHEN {unmeasured} THEN {passes} ELSE {' AND '.join(inside)} END"
+    return rules
 
 
 def _bounds(thresholds: Thresholds) -> list[tuple[str, Bound]]:
