@@ -62,7 +62,7 @@ class Funnel:
 def funnel(index: pa.Table) -> Funnel:
     """Count an index, as `dataset.catalog.read_index` gives it; `COLUMNS` are enough."""
     kinds, verdicts = _strings(index, "kind"), _strings(index, "verdict")
-    ids, seconds = _strings(index, "clip_id"), _seconds(index)
+    ids, seconds = _strings(index, "clip_id"), row_seconds(index)
     reasons = [row or [UNSTATED] for row in index["reasons"].to_pylist()]
     is_clip, is_kept = kinds == Kind.CLIP, verdicts == Verdict.KEPT
     steps: list[Step] = []
@@ -139,7 +139,7 @@ def _numbers(index: pa.Table, name: str) -> np.ndarray:
     return index[name].cast(pa.float64()).to_numpy(zero_copy_only=False).astype(np.float64)
 
 
-def _seconds(index: pa.Table) -> np.ndarray:
+def row_seconds(index: pa.Table) -> np.ndarray:
     """Seconds of video of every row: of a clip the time it plays, else the span; 0 where unknown."""
     if not index.num_rows:
         return np.zeros(0)

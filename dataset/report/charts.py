@@ -63,7 +63,7 @@ def histogram_svg(values: Mapping[str, np.ndarray], score: Score, bounds: Bounds
     travel as data attributes so that the page can say what any other limit would keep.
     """
     everything = np.concatenate(list(values.values()))
-    edges, logarithmic = _edges(everything, [b for b in bounds if b is not None])
+    edges, logarithmic = bin_edges(everything, [b for b in bounds if b is not None])
     counts = {name: np.histogram(np.clip(v, edges[0], edges[-1]), edges)[0] for name, v in values.items()}
     total = np.sum(list(counts.values()), axis=0)
     top = max(int(total.max()), 1)
@@ -138,7 +138,7 @@ def _note(text: str) -> str:
             "</text></svg>")
 
 
-def _edges(values: np.ndarray, limits: list[float], bins: int = 28) -> tuple[np.ndarray, bool]:
+def bin_edges(values: np.ndarray, limits: list[float], bins: int = 28) -> tuple[np.ndarray, bool]:
     """Bin edges that hold the bulk of the values and every limit, and whether they are logarithmic."""
     low, high = np.percentile(values, [0.5, 99.5]) if len(values) > 200 else (values.min(), values.max())
     low, high = min([low, *limits]), max([high, *limits])
