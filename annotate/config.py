@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from annotate.caption.config import CaptionConfig
 from annotate.cut.cutter import CutConfig
 from annotate.depth.config import DepthConfig
 from annotate.filters import Thresholds
@@ -11,6 +12,7 @@ from annotate.pose.stage import PoseStageConfig
 from annotate.quality.stage import QualityConfig
 from annotate.scale.stage import ScaleConfig
 from annotate.source.item import SourceConfig
+from annotate.vlm.config import VlmConfig
 
 
 @dataclass
@@ -74,6 +76,8 @@ class AnnotateConfig:
     depth: DepthConfig = field(default_factory=DepthConfig)
     scale: ScaleConfig = field(default_factory=ScaleConfig)
     quality: QualityConfig = field(default_factory=QualityConfig)
+    vlm: VlmConfig = field(default_factory=VlmConfig)
+    caption: CaptionConfig = field(default_factory=CaptionConfig)
     thresholds: Thresholds = field(default_factory=Thresholds)
     write: WriteConfig = field(default_factory=WriteConfig)
     run: RunConfig = field(default_factory=RunConfig)

@@ -50,6 +50,7 @@ class Thresholds:
     motions: list[str] = field(default_factory=list)  # camera motions that are rejected: static,
     # rotation_only, planar, low_texture, chaotic
     scale: ScaleNeed = ScaleNeed.any  # what the unit of the translations must be
+    caption: bool = False  # there must be a caption, and it must not speak of the camera's motion
     posed_share: Bound = field(default_factory=Bound)  # frames with a pose
     pose_inlier_share: Bound = field(default_factory=Bound)
     reprojection_px: Bound = field(default_factory=Bound)  # certifies nothing when small
@@ -74,10 +75,20 @@ class Thresholds:
     vmaf_motion: Bound = field(default_factory=Bound)
     flow_unimatch: Bound = field(default_factory=Bound)  # pixels per 0.5 s, needs the UniMatch engine
     flow_dis: Bound = field(default_factory=Bound)  # the same by OpenCV's DIS
+    flow_raft: Bound = field(default_factory=Bound)  # the same, needs the RAFT engine
     dover: Bound = field(default_factory=Bound)  # needs the DOVER engine
+    dover_technical: Bound = field(default_factory=Bound)  # needs the DOVER engine
+    dover_aesthetic: Bound = field(default_factory=Bound)  # needs the DOVER engine
+    aesthetic: Bound = field(default_factory=Bound)  # needs the aesthetic engine
+    text_share: Bound = field(default_factory=Bound)  # needs the text engine
+    overlay_share: Bound = field(default_factory=Bound)  # picture under a logo or text that stands still
+    duplicate_similarity: Bound = field(default_factory=Bound)  # to the clip kept in its place
     saturation: Bound = field(default_factory=Bound)
     cuts: Bound = field(default_factory=Bound)
-    entities: Bound = field(default_factory=Bound)  # needs a vision-language engine
+    people: Bound = field(default_factory=Bound)  # needs a vision-language engine
+    vehicles: Bound = field(default_factory=Bound)  # needs a vision-language engine
+    animals: Bound = field(default_factory=Bound)  # needs a vision-language engine
+    entities: Bound = field(default_factory=Bound)  # their sum; needs a vision-language engine
     vlm_quality: Bound = field(default_factory=Bound)  # needs a vision-language engine
     sharpness: Bound = field(default_factory=Bound)
     exposure: Bound = field(default_factory=Bound)
@@ -92,7 +103,7 @@ def judge(record: ClipRecord, thresholds: Thresholds) -> tuple[Verdict, list[str
     """
     if record.kind != Kind.CLIP or (record.verdict == Verdict.FAILED and record.reasons):
         return record.verdict, list(record.reasons)
-    reasons = _camera_reasons(record, thresholds)
+    reasons = _switch_reasons(record, thresholds)
     for score, bound in _bounds(thresholds):
         value = getattr(record, score)
         if value is None or math.isnan(value):
@@ -105,7 +116,7 @@ def judge(record: ClipRecord, thresholds: Thresholds) -> tuple[Verdict, list[str
     return (Verdict.REJECTED if reasons else Verdict.KEPT), reasons
 
 
-def _camera_reasons(record: ClipRecord, thresholds: Thresholds) -> list[str]:
+def _switch_reasons(record: ClipRecord, thresholds: Thresholds) -> list[str]:
     reasons = []
     if thresholds.motions:
         if record.motion in thresholds.motions:
@@ -125,6 +136,11 @@ def _camera_reasons(record: ClipRecord, thresholds: Thresholds) -> list[str]:
     status = record.scale_status
     if thresholds.scale != ScaleNeed.any and status not in _scales(thresholds.scale):
         reasons.append(f"scale_status={status}" if status else "missing:scale_status")
+    if thresholds.caption:
+        if record.caption is None:
+            reasons.append("missing:caption")
+        elif record.caption_failure is not None:
+            reasons.append("caption_failure")
     return reasons
 
 
@@ -148,6 +164,8 @@ def sql_rules(thresholds: Thresholds) -> dict[str, str]:
     if thresholds.scale != ScaleNeed.any:
         allowed = ", ".join(_quoted(status) for status in _scales(thresholds.scale))
         rules["scale"] = f"coalesce(scale_status IN ({allowed}), false)"
+    if thresholds.caption:
+        rules["caption"] = "caption IS NOT NULL AND caption_failure IS NULL"
     for score, bound in _bounds(thresholds):
         value = f"{score}::DOUBLE"
         inside = []

@@ -241,6 +241,13 @@ class ClipRecord:
     source_codec: str | None = None
     source_frames: int | None = None  # decoded; only on rows of kind "video"
     corrupt_frames: int | None = None
+    caption_engine: str | None = None  # "given" with the video, "file", or "vlm:<model>"
+    caption_failure: str | None = None  # what is wrong with the caption, or why there is none
+    caption_attempts: int | None = None  # times a model was asked for it
+    bars_top: int | None = None  # pixels of the displayed source cut off as black bars; None: not looked for
+    bars_bottom: int | None = None
+    bars_left: int | None = None
+    bars_right: int | None = None
     # what was written
     frames: int | None = None
     fps: float | None = None
@@ -301,10 +308,27 @@ class ClipRecord:
     dark_share: float | None = None  # pixels at luma <= 16
     bright_share: float | None = None  # pixels at luma >= 235
     cuts: float | None = None  # cuts found in the finished clip
+    overlay_share: float | None = None  # of the picture, under a logo or text that stands still
+    overlay_boxes: str | None = None  # JSON: [top, left, bottom, right] of each, shares of the picture
+    # image quality, by learned engines
+    flow_raft: float | None = None  # as flow_dis, of RGB
     flow_unimatch: float | None = None
-    dover: float | None = None
-    entities: float | None = None
-    vlm_quality: float | None = None
+    dover: float | None = None  # fused, 0..1, mean over whole chunks of 5 s
+    dover_technical: float | None = None  # as the network gives it, not bounded
+    dover_aesthetic: float | None = None
+    aesthetic: float | None = None  # LAION's predictor, about 1..10, mean over sampled frames
+    text_share: float | None = None  # of the picture within boxes of text, mean over sampled frames
+    people: float | None = None  # seen in the clip, as a vision-language model counts
+    vehicles: float | None = None
+    animals: float | None = None
+    entities: float | None = None  # their sum
+    vlm_quality: float | None = None  # 1: a usable real or rendered scene; 0: not
+    vlm_failure: str | None = None  # why the model's counts are missing
+    # near-duplicates
+    video_hash: str | None = None  # perceptual hash
+    embedding: str | None = None  # mean CLIP embedding of sampled frames: base64 of float16
+    duplicate_similarity: float | None = None  # to the most similar clip that goes before this one, 0..1
+    duplicate_of: str | None = None  # that clip, where they are near-duplicates
     # how it was made
     engines: str = "{}"  # JSON: stage -> engine and version
     engine_licences: str = "{}"  # JSON: learned engine -> licence of its code and weights

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+from annotate.caption.stage import CaptionStage
 from annotate.config import AnnotateConfig
 from annotate.cut.cutter import Cutter
 from annotate.depth.stage import DepthStage
@@ -17,6 +18,8 @@ from annotate.quality.stage import QualityStage
 from annotate.scale.stage import ScaleStage
 from annotate.source.expand import expand
 from annotate.stage import ClipStage
+from annotate.vlm.config import VlmEngine
+from annotate.vlm.endpoint import check_endpoint
 from dataset.report.charts import Bounds
 from pipelines.runner import Job
 
@@ -31,7 +34,10 @@ def build_job(config: AnnotateConfig) -> Job:
         DepthStage(config.depth),
         ScaleStage(config.scale, config.source.rig),
         CameraScoreStage(),
+        CaptionStage(config.caption, config.vlm),
     ]
+    if config.vlm.engine == VlmEngine.endpoint:
+        check_endpoint(config.vlm)
     return Job(
         items=expand(config.src, config.source),
         cutter=Cutter(config.cut),
