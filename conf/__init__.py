@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -80,6 +80,19 @@ def load(schema: type[Config], name: str, overrides: Sequence[str] = ()) -> Conf
         raise
     except ValueError as error:  # a dataclass that looks at its values refuses one
         raise SettingsError(str(error)) from None
+
+
+def restore(schema: type[Config], values: Mapping[str, Any], where: str) -> Config:
+    """An instance of `schema` from settings that were written down, as nested dicts; what they lack has its
+    default. Raises SettingsError that begins with `where` for those it does not know or that are ill-typed.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), dict(values)))  # type: ignore
+    except (OmegaConfBaseException, ValueError) as error:
+        raise SettingsError(f"{where}: {_explain(error, schema)}") from None
 
 
 def defaults(schema: type[Any], name: str) -> dict[str, Any]:

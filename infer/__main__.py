@@ -8,12 +8,15 @@ from infer.config import InferConfig
 
 @entry(
     InferConfig, name="infer",
-    text_keys=("image", "prompt", "negative", "action", "camera", "out", "model", "codec", "text", "refiner"),
+    text_keys=("image", "prompt", "negative", "action", "camera", "out", "manifest", "repeat", "model",
+                        "codec", "text", "refiner"),
     examples=(
         'python -m infer image=room.png prompt="a sunlit room" action=w-80,d-40,w-120',
         "python -m infer image=room.png camera=orbit:radius=2,degrees=90 sampler=distilled refiner=ltx2",
         "python -m infer image=room.png action=w-40 model=runs/sft/export/network codec=dct32 text=hash",
         "python -m infer action=w-80,d-40,w-120 preview=true",
+        "python -m infer manifest=rows.csv out=videos sampler=distilled",
+        "python -m infer repeat=out/video out=out/again",
     ),
 )
 def main(config: InferConfig) -> int:

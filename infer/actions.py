@@ -140,6 +140,11 @@ def action_poses(segments: Sequence[Segment], scheme: Scheme = RELEASED) -> np.n
     return np.stack(poses).astype(np.float32)
 
 
+def held_keys(segments: Sequence[Segment]) -> tuple[frozenset[str], ...]:
+    """Keys held on the way to each of the poses of `action_poses`, none for the first."""
+    return (frozenset(), *(segment.held for segment in segments for _ in range(segment.frames)))
+
+
 class Walk:
     """A camera moved by held keys, one frame at a time; float64 inside."""
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from dataset.camera import check_c2w, relative
 from dataset.rays import snap_frames
-from infer.actions import action_poses, find_scheme, parse_actions
+from infer.actions import action_poses, find_scheme, held_keys, parse_actions
 from infer.paths import NAMED, named_path
 from infer.trajectory import Trajectory, read_trajectory
 
@@ -37,10 +37,13 @@ class CameraConfig:
 
 @dataclass(frozen=True)
 class CameraPath:
-    """trajectory: one pose a frame, frame 0 the identity    source: what it was read from, with its scheme"""
+    """trajectory: one pose a frame, frame 0 the identity    source: what it was read from, with its scheme
+    held: keys held on the way to each pose, empty where no keys led to them
+    """
 
     trajectory: Trajectory
     source: str
+    held: tuple[frozenset[str], ...] = ()
 
     @property
     def c2w(self) -> np.ndarray:
@@ -59,6 +62,7 @@ def find_path(
     Raises ValueError, for action strings with the place of the fault.
     """
     config.check()
+    held: tuple[frozenset[str], ...] = ()
     if not isinstance(camera, str):
         found, source = Trajectory(check_c2w(camera, "camera")), "poses"
     elif camera.partition(":")[0] in NAMED:
@@ -68,14 +72,15 @@ def find_path(
         found, source = read_trajectory(camera, config.opengl, config.scale), camera
     else:
         scheme = find_scheme(config.scheme)
-        found = Trajectory(action_poses(parse_actions(camera, scheme), scheme))
+        segments = parse_actions(camera, scheme)
+        found, held = Trajectory(action_poses(segments, scheme)), held_keys(segments)
         source = f"{camera} ({scheme.name})"
     count = snap_frames(frames or len(found.c2w), len(found.c2w), streaming)
     if count < SHORTEST:
         raise ValueError(f"camera={source}: {len(found.c2w)} poses give {count} frames, expected at least "
                          f"{25 if streaming else SHORTEST}")
     c2w = relative(found.c2w[:count])
-    return CameraPath(Trajectory(c2w, found.intrinsics, found.size), source)
+    return CameraPath(Trajectory(c2w, found.intrinsics, found.size), source, held[:count])
 
 
 def _is_file(camera: str) -> bool:

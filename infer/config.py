@@ -27,8 +27,12 @@ class InferConfig:
     # trajectory's, or what the camera noted in the image, or 60 degrees across its longer side
     fov: float | None = None  # instead: degrees across the image's longer side
     seed: int = 0  # of all noise
-    out: str = "out/video"  # folder of video.mp4, camera.npz, config.yaml and environment.json
+    out: str = "out/video"  # folder of video.mp4, overlay.mp4, camera.npz, config.yaml, environment.json
     overwrite: bool = False  # replace a video that is there
+    overlay: bool = True  # write overlay.mp4 too: the video with the keys held and the path drawn on it
+    manifest: str | None = None  # many videos: a .csv, .jsonl or .parquet with columns such as name, image,
+    # prompt, action; each row's video goes to a folder of its own below out
+    repeat: str | None = None  # make the video in this folder again, byte for byte, in out
     model: str | None = None  # the network: a folder, a file, or a repository of the hub; null: the sampler's
     codec: str | None = None  # dct32, dct16, dct8, or an LTX-2 autoencoder; null: the sampler's
     text: str = "Efficient-Large-Model/gemma-2-2b-it"  # the text encoder: hash, or a Gemma-2
@@ -46,10 +50,13 @@ class InferConfig:
         """Raises ValueError for values that make no sense."""
         if self.action is not None and self.camera is not None:
             raise ValueError("action and camera are both given; one path leads the video")
-        if self.action is None and self.camera is None and not self.plan:
+        if self.manifest is not None and (self.preview or self.plan):
+            raise ValueError("manifest: preview and plan are of one video; give its action or camera")
+        many = self.plan or self.manifest is not None
+        if self.action is None and self.camera is None and not many:
             raise ValueError("missing: action=<keys>-<frames>,... such as action=w-80,d-40, or camera=<file "
                              "or named path>")
-        if self.image is None and not (self.preview or self.plan):
+        if self.image is None and not (self.preview or many):
             raise ValueError("missing: image=<picture the video begins with>")
         if len(self.size) != 2 or min(self.size) < 1:
             raise ValueError(f"size={self.size}, allowed [height,width]")

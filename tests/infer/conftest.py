@@ -48,3 +48,12 @@ def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("pictures") / "room.png"
     Image.fromarray(pixels.astype(np.uint8)).save(path)
     return path
+
+
+@pytest.fixture(scope="session")
+def tiny(network: SanaWM, room: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Settings for the tiny network."""
+    folder = tmp_path_factory.mktemp("weights") / "network"
+    network.save_pretrained(folder)
+    return [f"image={room}", f"model={folder}", "codec=dct32", "text=hash", f"size=[{SIZE[0]},{SIZE[1]}]",
+            "sampler.steps=2", "sampler.timesteps=[1000,727,0]"]

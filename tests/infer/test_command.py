@@ -16,17 +16,7 @@ from infer.config import InferConfig
 from infer.run import run
 from infer.sampler import Kind
 from infer.trajectory import read_trajectory
-from model.dit import SanaWM
 from tests.infer.conftest import SIZE
-
-
-@pytest.fixture(scope="module")
-def tiny(network: SanaWM, room: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Settings for the tiny network."""
-    folder = tmp_path_factory.mktemp("weights") / "network"
-    network.save_pretrained(folder)
-    return [f"image={room}", f"model={folder}", "codec=dct32", "text=hash", f"size=[{SIZE[0]},{SIZE[1]}]",
-            "sampler.steps=2", "sampler.timesteps=[1000,727,0]"]
 
 
 def type_in(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
@@ -47,7 +37,7 @@ def test_a_picture_and_a_path_become_a_folder_with_a_video(
     with av.open(str(out / "video.mp4")) as video:
         assert [f.width for f in video.decode(video=0)] == [SIZE[1]] * 25
     files = {path.name for path in out.iterdir()}
-    assert files == {"camera.npz", "config.yaml", "environment.json", "video.mp4"}
+    assert files == {"camera.npz", "config.yaml", "environment.json", "overlay.mp4", "video.mp4"}
     assert len(read_trajectory(str(out / "camera.npz")).c2w) == 25
     assert yaml.safe_load((out / "config.yaml").read_text())["prompt"] == "a room, bright"
     assert json.loads((out / "environment.json").read_text())["path"] == "w-12,dw-12 (sana-wm-2)"
