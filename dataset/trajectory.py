@@ -333,14 +333,19 @@ def camera_control_error(
     Both paths are taken relative to their first frame, then aligned; the default is what the published
     evaluation does. CamMC is the Frobenius norm of the difference of the 3x4 poses. Units of the reference.
     """
+    angle, distance, matrix = camera_control_errors(estimate, reference, alignment)
+    return CameraControlError(float(angle.mean()), float(distance.mean()), float(matrix.mean()))
+
+
+def camera_control_errors(
+    estimate: ArrayLike, reference: ArrayLike, alignment: Alignment | str = Alignment.FRAMEWISE,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What `camera_control_error` is the mean of, frame by frame: degrees, distances, norms, each (n,)."""
     wanted = relative(reference)
     aligned, _ = align(relative(estimate), wanted, alignment)
     difference = aligned[:, :3] - wanted[:, :3]
     angle = rotation_angle_deg(wanted[:, :3, :3].swapaxes(1, 2) @ aligned[:, :3, :3])
-    return CameraControlError(
-        rot_err_deg=float(angle.mean()), trans_err=float(np.linalg.norm(difference[:, :, 3], axis=1).mean()),
-        cam_mc=float(np.linalg.norm(difference, axis=(1, 2)).mean()),
-    )
+    return angle, np.linalg.norm(difference[:, :, 3], axis=1), np.linalg.norm(difference, axis=(1, 2))
 
 
 def _trajectory_error(

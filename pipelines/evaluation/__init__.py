@@ -1,0 +1,1 @@
+"""The one-minute benchmark of camera-controlled generators: paths, scenes, metrics, report (paper, App. D)."""

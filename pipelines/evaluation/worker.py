@@ -1,0 +1,146 @@
+"""What Ray's workers do: make a video, measure one. What goes wrong with one video is written into its row."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from dataset.store import Store
+from pipelines.evaluation.cases import Case
+from pipelines.evaluation.config import EvaluateConfig
+from pipelines.evaluation.generators import Generator, Made, NetworkMaker, make_file
+from pipelines.evaluation.measure import Measuring, Metrics, measure
+from pipelines.workers import limit_threads, raise_if_full
+
+ROWS, VIDEOS, TRACKS = "rows", "videos", "tracks"
+VERSION = "1"
+"""Of the measurements: rows of another version are measured again."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One video of one generator. `made` and `measured` say what the two depend on."""
+
+    generator: Generator
+    case: Case
+    made: str
+    measured: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.generator.name}/{self.case.name}"
+
+    @property
+    def row(self) -> str:
+        return f"{ROWS}/{self.name}.json"
+
+    @property
+    def video(self) -> str:
+        return f"{VIDEOS}/{self.name}.mp4"
+
+    @property
+    def about_video(self) -> str:
+        return f"{VIDEOS}/{self.name}.json"
+
+    @property
+    def track(self) -> str:
+        return f"{TRACKS}/{self.name}.npz"
+
+    def blank(self, **known: Any) -> Metrics:
+        """A row without measurements."""
+        case = self.case
+        length = float(sum(((case.c2w[1:, :3, 3] - case.c2w[:-1, :3, 3]) ** 2).sum(1) ** 0.5))
+        return Metrics(self.generator.name, case.name, case.scene, case.path, str(case.split), case.prompt,
+                       fingerprint=self.measured, path_length=length, clearance=case.clearance, **known)
+
+
+def job_of(generator: Generator, case: Case, digest: str, config: EvaluateConfig) -> Job:
+    """digest: of the case."""
+    made = _digest(digest, generator.identity(case, config))
+    told = [asdict(part) for part in (config.recovery, config.revisit, config.quality)]
+    for machine in ("python", "device", "limit_s"):
+        del told[2][machine]
+    return Job(generator, case, made, _digest(VERSION, made, told))
+
+
+def read_row(store: Store, job: Job) -> Metrics | None:
+    """A row measured before under the same settings, or None."""
+    if not store.exists(job.row):
+        return None
+    held = json.loads(store.read(job.row))
+    return Metrics(**held) if held.get("fingerprint") == job.measured else None
+
+
+def write_row(store: Store, job: Job, row: Metrics) -> None:
+    store.write(job.row, json.dumps(asdict(row), indent=1).encode())
+
+
+def has_video(store: Store, job: Job) -> bool:
+    """Whether its video is there and of these settings."""
+    if not store.exists(job.video) or not store.exists(job.about_video):
+        return False
+    return json.loads(store.read(job.about_video))["fingerprint"] == job.made
+
+
+class Maker:
+    """A process that holds one network and makes its videos."""
+
+    def __init__(self, generator: Generator, config: EvaluateConfig, threads: int) -> None:
+        limit_threads(threads)
+        self._maker, self._store = NetworkMaker(generator, config.networks), Store(config.out)
+
+    def ready(self) -> None:
+        """Returns once the network is loaded."""
+
+    def make(self, job: Job) -> str | None:
+        """Put the video in place; a sentence where it could not be made."""
+        try:
+            made = self._maker.make(job.case, _local(self._store, job.case.image), _local(self._store, job.video))
+            _note(self._store, job, made)
+        except Exception as error:
+            raise_if_full(error)
+            return _sentence(error)
+        return None
+
+
+def measure_job(job: Job, config: EvaluateConfig, cases: list[Case]) -> Metrics:
+    """Make the video if it takes no network, measure it, and put its row in place."""
+    limit_threads(1)
+    store, row = Store(config.out), job.blank()
+    try:
+        if not has_video(store, job):
+            made = make_file(job.generator, job.case, cases, _local(store, job.video), config.networks.crf)
+            _note(store, job, made)
+        about = json.loads(store.read(job.about_video))
+        row = dataclasses.replace(row, **{key: about[key] for key in ("seconds", "peak_gb", "peak_of")})
+        settings = Measuring(config.recovery, config.revisit, config.quality)
+        row, track = measure(_local(store, job.video), job.case, row, settings)
+        store.write(job.track, track.to_npz())
+    except Exception as error:
+        raise_if_full(error)
+        row.failure = _sentence(error)
+    write_row(store, job, row)
+    return row
+
+
+def _note(store: Store, job: Job, made: Made) -> None:
+    store.write(job.about_video, json.dumps({"fingerprint": job.made, **asdict(made)}).encode())
+
+
+def _local(store: Store, path: str) -> Path:
+    found = store.local_path(path)
+    assert found is not None
+    return found
+
+
+def _sentence(error: Exception) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if isinstance(error, ValueError) else f"{type(error).__name__}: {text}"
+
+
+def _digest(*parts: Any) -> str:
+    return sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
