@@ -10,16 +10,20 @@ from torch import Tensor
 
 from dataset.rays import STRIDE, ModelCamera, camera_conditions, latent_intrinsics, packed_plucker
 from infer.noise import frame_noise
+from infer.offload import Offload
 from infer.pipeline import Request, WorldModel
-from infer.refine import refined
+from infer.refine import RefineMode, refined
+from infer.sampler import SamplerConfig
 from infer.video import to_pixels
 from model.flow import timestep_sigmas
 from model.mask import Mask
 from model.rollout import Chunk, Conditioning, stream
 
 Steer = Callable[[int], np.ndarray]
-"""Told how many video frames are due, answers with their poses (f, 4, 4); the first of all is the identity."""
+"""Told how many video frames are due, answers with their poses (f, 4, 4), the first of all the identity."""
 
+NO_PATH = "none-24"
+"""The shortest path of a request, for requests that are driven."""
 _ENDLESS = 1 << 60
 
 
@@ -61,14 +65,14 @@ def drive(world: WorldModel, request: Request, steer: Steer) -> Iterator[np.ndar
     """
     check_drivable(world)
     caption, mask = _words(world, request.prompt)
-    refining = None if world.refiner is None else world.refiner.read(request.prompt, world.offload)
+    refining = None if world.refiner is None else world.refiner.read(request.prompt, world.placed)
     pixels = torch.from_numpy(request.image.copy()).to(caption.device)
     first_frame = world.codec.encode(pixels.permute(2, 0, 1)[None, :, None].float() / 127.5 - 1)
     config = world.sampler
     told = Conditioning(caption, mask)
-    latents = stream(world.network, world.network.new_cache(1), _chunks(world, request, told, first_frame, steer),
-                     timestep_sigmas(config.timesteps), Mask(window=config.window, sink=config.sink),
-                     first_frame=first_frame)
+    chunks = _chunks(world, request, told, first_frame, steer)
+    latents = stream(world.network, world.network.new_cache(1), chunks, timestep_sigmas(config.timesteps),
+                     Mask(window=config.window, sink=config.sink), first_frame=first_frame)
     if world.refiner is not None and refining is not None:
         latents = refined(world.refiner.refiner, latents, _ENDLESS, *refining, request.seed)
     decoder, held = world.codec.open_stream(), int(refining is not None)
@@ -81,12 +85,23 @@ def drive(world: WorldModel, request: Request, steer: Steer) -> Iterator[np.ndar
 
 def check_drivable(world: WorldModel) -> None:
     """Raises ValueError where a chunk cannot be made and shown before the next is known."""
-    if not world.sampler.streams:
-        raise ValueError(f"sampler.kind={world.sampler.kind.value}: only distilled makes a video whose end is "
-                         "not known; use sampler=distilled")
+    mode = RefineMode.blocks if world.refiner is None else world.refiner.mode
+    check_settings(world.sampler, world.placed.offload, mode)
     if not world.codec.is_causal:
-        raise ValueError(f"codec {world.codec.fingerprint}: it looks ahead and decodes whole clips alone; use "
-                         "a causal one, such as that of sampler=distilled")
+        raise ValueError(f"codec {world.codec.fingerprint}: it looks ahead and decodes whole clips alone; "
+                         "use a causal one, such as that of sampler=distilled")
+
+
+def check_settings(sampler: SamplerConfig, offload: Offload, mode: RefineMode) -> None:
+    """What of `check_drivable` is known before weights are."""
+    if not sampler.streams:
+        raise ValueError(f"sampler.kind={sampler.kind.value}: only distilled makes a video whose end is not "
+                         "known; use sampler=distilled")
+    if offload.takes_turns:
+        raise ValueError(f"offload={offload.value}: parts take turns on the device, one finished video after "
+                         "another; use offload=none or text")
+    if mode is not RefineMode.blocks:
+        raise ValueError(f"refine.mode={mode.value}: refines finished videos; use blocks")
 
 
 def _chunks(
@@ -109,9 +124,6 @@ def _chunks(
 def _words(world: WorldModel, prompt: str) -> tuple[Tensor, Tensor]:
     """States and mask of a prompt."""
     like = world.network.x_embedder.proj.weight
-    if world.offload:
-        world.text.to(like.device)
-    states, mask = world.text.encode([prompt])
-    if world.offload:
-        world.text.to("cpu")
+    with world.placed.working(world.text):
+        states, mask = world.text.encode([prompt])
     return states.to(like), mask.to(like.device)

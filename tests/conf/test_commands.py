@@ -16,6 +16,7 @@ COMMANDS = {
     "infer": "infer.config:InferConfig",
     "latents": "pipelines.latents_config:LatentsConfig",
     "pairs": "train.pairs:PairsConfig",
+    "serve": "infer.serve.config:ServeConfig",
     "train": "train.config:TrainConfig",
     "validate": "pipelines.validate_config:ValidateConfig",
 }

@@ -1,0 +1,174 @@
+"""The web side: the page, the form that asks for a drive, its socket, and what is left of it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request, WebSocket, WebSocketDisconnect
+from fastapi.responses import FileResponse, JSONResponse, Response
+from starlette.concurrency import run_in_threadpool
+
+from infer import pipeline
+from infer.actions import RELEASED
+from infer.live import NO_PATH
+from infer.serve.config import ServeConfig
+from infer.serve.door import Door
+from infer.serve.engine import Engine
+from infer.serve.session import Outbox, Session, State
+from infer.serve.upload import Refused, read_form, read_picture
+from infer.trajectory import FPS
+
+_PAGE = Path(__file__).with_name("page")
+_TYPES = {".html": "text/html; charset=utf-8", ".css": "text/css", ".js": "text/javascript"}
+_LEFT = "the visitor left"
+
+
+def make_app(engine: Engine, config: ServeConfig, token: str | None) -> FastAPI:
+    """The application. token: what a visitor must bring; None where only this machine can ask."""
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    app.add_middleware(Door, token=token)
+    _add_page(app, config)
+    _add_drives(app, engine, config)
+
+    @app.exception_handler(Refused)
+    async def refused(_: Request, error: Refused) -> JSONResponse:
+        engine.count_refused(error.status)
+        return JSONResponse({"message": str(error)}, error.status)
+
+    return app
+
+
+def _add_page(app: FastAPI, config: ServeConfig) -> None:
+    # Read once: a visitor's address is a key of this table and never a path.
+    files = {path.name: (path.read_bytes(), _TYPES[path.suffix]) for path in _PAGE.iterdir()
+             if path.suffix in _TYPES}
+
+    @app.get("/")
+    @app.get("/page/{name}")
+    async def page(name: str = "index.html") -> Response:
+        if name not in files:
+            raise Refused(404, "there is no such file")
+        content, kind = files[name]
+        return Response(content, media_type=kind)
+
+    @app.get("/limits")
+    async def limits() -> dict[str, Any]:
+        limit = config.limit
+        return {"fps": FPS, "size": config.size, "image_mb": limit.image_mb, "longest_s": limit.longest_s,
+                "prompt_characters": limit.prompt_characters, "scheme": RELEASED.name,
+                "action_characters": limit.action_characters,
+                "controls": {name: getattr(RELEASED, name) for name in ("forward", "yaw", "pitch", "right")}}
+
+
+def _add_drives(app: FastAPI, engine: Engine, config: ServeConfig) -> None:
+    @app.get("/metrics")
+    async def metrics() -> dict[str, Any]:
+        return engine.figures()
+
+    @app.post("/drives", status_code=201)
+    async def ask(request: Request) -> dict[str, str]:
+        data, words = await read_form(request, config.limit.image_mb)
+        wanted = await run_in_threadpool(_read_wish, engine.world, config, data, words)
+        address = request.client.host if request.client else ""
+        return {"name": engine.admit(wanted, address, Outbox()).name}
+
+    @app.websocket("/drives/{name}/live")
+    async def live(socket: WebSocket, name: str) -> None:
+        await socket.accept()
+        session = engine.find(name)
+        if session is None or not engine.connect(session):
+            await socket.close(1008, "there is no such drive, or it has its page")
+            return
+        speaking = asyncio.create_task(_speak(socket, engine, session))
+        try:
+            await _listen(socket, engine, session, config)
+        except WebSocketDisconnect:
+            pass
+        finally:
+            engine.leave(session, _LEFT)
+            speaking.cancel()
+
+    @app.get("/drives/{name}/{file}")
+    async def download(name: str, file: str) -> Response:
+        session = engine.find(name)
+        if session is None:
+            raise Refused(404, "there is no such drive; videos are kept for "
+                               f"{config.limit.keep_s:g} s after its end")
+        found = {"video.mp4": session.recording.video, "camera.npz": session.recording.camera}.get(file)
+        if found is None:
+            raise Refused(404, "a drive has video.mp4 and camera.npz")
+        if session.state is not State.over or not found.exists():
+            raise Refused(409, "the drive is not over; stop it first")
+        return FileResponse(found, filename=file)
+
+
+def _read_wish(world: pipeline.WorldModel, config: ServeConfig, data: bytes, words: dict[str, str],
+               ) -> pipeline.Request:
+    """What the form asks for. Raises Refused."""
+    unknown = set(words) - {"prompt", "seed", "fov"}
+    if unknown:
+        raise Refused(422, f"{sorted(unknown)[0][:40]!r} is no field of the form; it has image, prompt, seed "
+                           "and fov")
+    prompt, longest = words.get("prompt", "").strip(), config.limit.prompt_characters
+    if len(prompt) > longest:
+        raise Refused(422, f"the prompt has {len(prompt)} characters, allowed {longest}")
+    picture = read_picture(data, config.limit.image_megapixels)
+    try:
+        seed = int(words.get("seed") or 0)
+        fov = float(words["fov"]) if words.get("fov") else None
+    except ValueError:
+        raise Refused(422, "seed and fov are numbers") from None
+    try:
+        return world.prepare(picture, prompt, NO_PATH, seed=seed, size=(config.size[0], config.size[1]),
+                             fov=fov)
+    except ValueError as error:
+        raise Refused(422, str(error)) from None
+
+
+async def _speak(socket: WebSocket, engine: Engine, session: Session) -> None:
+    """Pass on what the drive tells, until it is over."""
+    while True:
+        message = await session.outbox.take()
+        if isinstance(message, bytes):
+            await socket.send_bytes(message)
+            engine.count_sent(session)
+            continue
+        await socket.send_json(message)
+        if message["kind"] == "over":
+            await socket.close(1000)
+            return
+
+
+async def _listen(socket: WebSocket, engine: Engine, session: Session, config: ServeConfig) -> None:
+    """Do what the page says, until it is closed. What makes no sense is answered, and changes nothing."""
+    while True:
+        try:
+            _obey(await socket.receive_json(), engine, session, config)
+        except (ValueError, KeyError, TypeError) as error:
+            session.outbox.put({"kind": "refused", "message": str(error)})
+
+
+def _obey(said: Any, engine: Engine, session: Session, config: ServeConfig) -> None:
+    """One message of the page. Raises ValueError, KeyError or TypeError for one that makes no sense."""
+    kind, now = said["kind"], time.monotonic()
+    if kind == "shown":
+        engine.count_shown(session, int(said["frames"]), int(said["underruns"]))
+        return
+    engine.touch(session)
+    if kind == "press":
+        session.wheel.press(said["key"], now)
+    elif kind == "release":
+        session.wheel.release(said["key"], now)
+    elif kind == "play":
+        longest, text = config.limit.action_characters, said["action"]
+        if len(text) > longest:
+            raise ValueError(f"the action string has {len(text)} characters, allowed {longest}")
+        session.wheel.play(text)
+    elif kind == "stop":
+        engine.leave(session, "the drive was stopped")
+    else:
+        raise ValueError(f"{str(kind)[:40]!r} is no word of this server; it knows press, release, play, "
+                         "shown and stop")

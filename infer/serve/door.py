@@ -1,0 +1,90 @@
+"""Who may come in: the token where there is one, and no page of another site."""
+
+from __future__ import annotations
+
+import hmac
+from http.cookies import CookieError, SimpleCookie
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from starlette.datastructures import Headers
+from starlette.responses import JSONResponse, RedirectResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+COOKIE = "sana_wm_token"
+_OWN = ("localhost", "127.0.0.1", "::1")
+_GUARDS = {
+    "content-security-policy": "default-src 'self'; img-src 'self' blob: data:; frame-ancestors 'none'",
+    "x-content-type-options": "nosniff", "referrer-policy": "no-referrer", "cache-control": "no-store",
+}
+
+
+class Door:
+    """Before the application: refuses strangers, and pages that are not its own.
+
+    A browser sends the name it was given (Host) and the site whose page asks (Origin): a request from
+    another site is refused, and without a token so is every name but this machine's own. The token comes as
+    `?token=`, which leaves a cookie, or as `Authorization: Bearer`.
+    """
+
+    def __init__(self, app: ASGIApp, token: str | None) -> None:
+        self.app, self.token = app, token
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self.app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        fault = self._fault(scope, headers)
+        if fault is not None:
+            if scope["type"] == "websocket":
+                await receive()
+                await send({"type": "websocket.close", "code": 1008, "reason": fault})
+                return
+            await JSONResponse({"message": fault}, 401 if self.token else 403)(scope, receive, send)
+            return
+        if self._brings_token(scope) and scope["type"] == "http" and scope["path"] == "/":
+            answer = RedirectResponse("/", 303, _GUARDS)
+            answer.set_cookie(COOKIE, self.token or "", httponly=True, samesite="lax",
+                              secure=scope["scheme"] == "https")
+            await answer(scope, receive, send)
+            return
+        await self.app(scope, receive, _guarded(send))
+
+    def _fault(self, scope: Scope, headers: Headers) -> str | None:
+        host = headers.get("host", "")
+        name = urlsplit(f"//{host}").hostname or ""
+        if self.token is None and name not in _OWN:
+            return f"this server answers to localhost and 127.0.0.1, not to {name[:80]!r}"
+        origin = headers.get("origin")
+        if origin is not None and urlsplit(origin).netloc != host:
+            return "the request comes from a page of another site"
+        if self.token is not None and not (self._brings_token(scope) or self._knows_token(headers)):
+            return "this server asks for its token: open the address that it printed when it was started"
+        return None
+
+    def _brings_token(self, scope: Scope) -> bool:
+        given = parse_qs(scope["query_string"].decode("latin-1")).get("token", [])
+        return any(self._is_token(one) for one in given)
+
+    def _knows_token(self, headers: Headers) -> bool:
+        kind, _, bearer = headers.get("authorization", "").partition(" ")
+        try:
+            cookie = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
+        except CookieError:
+            cookie = None
+        return (kind.lower() == "bearer" and self._is_token(bearer)) or (
+            cookie is not None and self._is_token(cookie.value))
+
+    def _is_token(self, given: str) -> bool:
+        return self.token is not None and hmac.compare_digest(given.encode(), self.token.encode())
+
+
+def _guarded(send: Send) -> Send:
+    """`send`, with headers that keep the page to itself."""
+    async def guarded(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            raw = [(name.encode(), value.encode()) for name, value in _GUARDS.items()]
+            message = {**message, "headers": [*message.get("headers", []), *raw]}
+        await send(message)
+    return guarded
