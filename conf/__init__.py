@@ -6,10 +6,13 @@ there are only dataclasses. Imports nothing of ours, and only commands import it
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import os
 import re
+import select
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,6 +21,8 @@ from conf.help import format_help
 Config = TypeVar("Config")
 
 USAGE_ERROR = 2
+READER_LEFT = 141
+"""What a shell says of a program that a closed pipe ended."""
 
 
 class SettingsError(ValueError):
@@ -36,6 +41,7 @@ def entry(
     """
 
     def decorate(main: Callable[[Config], int | None]) -> Callable[[], None]:
+        @_reader_may_leave()
         def command() -> None:
             arguments = [quote_text(a, text_keys) for a in sys.argv[1:]]
             if {"--help", "-h"} & set(arguments):
@@ -177,6 +183,24 @@ def flatten(schema: type[Any], prefix: str = "") -> list[tuple[str, dataclasses.
         else:
             leaves.append((prefix + item.name, item))
     return leaves
+
+
+@contextlib.contextmanager
+def _reader_may_leave() -> Iterator[None]:
+    """Who reads our output may have seen enough, as `head` has: that ends a command without a word."""
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        output = select.poll()
+        output.register(sys.stdout.fileno(), 0)
+        if not any(event & select.POLLERR for _, event in output.poll(0)):
+            raise  # another pipe's
+        # What is left is dropped here, or the interpreter would complain of it at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(READER_LEFT)
 
 
 def _complain(message: str) -> int:

@@ -35,6 +35,8 @@ def run(config: InferConfig) -> int:
     except (ValueError, FileNotFoundError, FileExistsError) as error:
         print(error, file=sys.stderr)
         return BAD_INPUT
+    except BrokenPipeError:
+        raise  # whoever reads the output left; `conf.entry` knows what to do
     except (OSError, MemoryError) as error:
         print(f"the video broke off: {error or 'no memory left'}", file=sys.stderr)
         return FAILED

@@ -36,6 +36,8 @@ def exit_code(run: Callable[[], int]) -> int:
         return complain(f"interrupted. {_AGAIN}", INTERRUPTED)
     except (CatalogError, LockHeld, PlanError, Refused) as error:
         return complain(str(error), USAGE_ERROR)
+    except BrokenPipeError:
+        raise  # whoever reads the output left; `conf.entry` knows what to do
     except (OSError, LockLost, MemoryError) as error:
         return complain(f"{_last_line(error)}. {_AGAIN}", RUN_ERROR)
     except Exception:

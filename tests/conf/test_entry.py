@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conf import SettingsError, flatten, load, quote_text
+from conf import READER_LEFT, SettingsError, entry, flatten, load, quote_text, restore
 from conf.help import field_comments, format_help
 from dataset.clip import ClipRecord
 
@@ -130,3 +131,34 @@ def test_comments_of_fields_are_read_from_the_declaration():
 def test_importing_the_entry_point_does_not_load_hydra():
     code = "import sys, conf; sys.exit('hydra' in sys.modules or 'omegaconf' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["plan=true", "text=hash", "codec=dct32"]])
+def test_a_reader_who_leaves_early_ends_a_command_without_a_word(arguments):
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        ended = subprocess.run([sys.executable, "-m", "infer", *arguments], stdout=writing,
+                               stderr=subprocess.PIPE, text=True)
+    finally:
+        os.close(writing)
+    assert (ended.returncode, ended.stderr) == (READER_LEFT, "")
+
+
+def test_a_broken_pipe_that_is_not_the_output_is_not_hidden(settings, monkeypatch):
+    def main(config: Root) -> None:
+        raise BrokenPipeError("the encoder's")
+
+    monkeypatch.setattr(sys, "argv", ["run", "src=x"])
+    with pytest.raises(BrokenPipeError, match="the encoder's"):
+        entry(Root, "entry_test")(main)()
+    assert restore(Root, {"src": "y", "inner": {"count": 5}}, "a.yaml").inner.count == 5
+
+
+@pytest.mark.parametrize(("values", "says"), [
+    ({"inner": {"cuont": 5}}, r"a\.yaml: unknown setting .*cuont"),
+    ({"inner": {"count": "x"}}, "a.yaml.*'x'"),
+    ({"src": "x", "inner": {"count": -1}}, "a.yaml: inner.count=-1")])
+def test_settings_that_were_written_down_are_checked_as_typed_ones(values, says):
+    with pytest.raises(SettingsError, match=says):
+        restore(Root, values, "a.yaml")
