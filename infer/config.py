@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 
 from infer.camera import CameraConfig
 from infer.noise import check_seed
+from infer.offload import Offload
+from infer.precision import PrecisionConfig
+from infer.refine import RefineConfig
 from infer.sampler import SamplerConfig
 
 DTYPES = ("auto", "bfloat16", "float32")
@@ -33,18 +36,25 @@ class InferConfig:
     manifest: str | None = None  # many videos: a .csv, .jsonl or .parquet with columns such as name, image,
     # prompt, action; each row's video goes to a folder of its own below out
     repeat: str | None = None  # make the video in this folder again, byte for byte, in out
-    model: str | None = None  # the network: a folder, a file, or a repository of the hub; null: the sampler's
-    codec: str | None = None  # dct32, dct16, dct8, or an LTX-2 autoencoder; null: the sampler's
-    text: str = "Efficient-Large-Model/gemma-2-2b-it"  # the text encoder: hash, or a Gemma-2
+    model: str | None = None  # the network: a folder of python -m train, a folder, a file, or a repository of
+    # the hub; null: the sampler's
+    codec: str | None = None  # dct32, dct16, dct8, or an LTX-2 autoencoder; null: the run's, or
+    # the sampler's
+    text: str | None = None  # the text encoder: hash, or a Gemma-2; null: the run's, or the released
     refiner: str = "none"  # second stage: none, ltx2, or a folder of its weights
     device: str | None = None  # null: a GPU if there is one
     dtype: str = "auto"  # of weights, bfloat16 or float32; auto: bfloat16 on a GPU, float32 on a CPU
-    offload: bool = False  # text encoders are on the GPU only while they read
+    offload: Offload = Offload.none  # text: text encoders are on the GPU only while they read; model: every
+    # part only while it works, one after the other; sequential: the same, block by block
+    overlap: bool = True  # stage 1, refiner and decoder work side by side; the video is the same
+    compile: bool = False  # torch.compile the blocks: minutes at first, faster after
     crf: int = 18  # of the MP4: lower is better and larger
     preview: bool = False  # draw the path into preview.png and stop
     plan: bool = False  # print the memory expected and stop
     path: CameraConfig = field(default_factory=CameraConfig)
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
+    refine: RefineConfig = field(default_factory=RefineConfig)
+    precision: PrecisionConfig = field(default_factory=PrecisionConfig)
 
     def check(self) -> None:
         """Raises ValueError for values that make no sense."""
@@ -69,3 +79,4 @@ class InferConfig:
         check_seed(self.seed)
         self.path.check()
         self.sampler.check()
+        self.refine.check()

@@ -34,11 +34,5 @@ def check_seed(seed: int) -> None:
         raise ValueError(f"seed={seed}, allowed 0 to {MOST - 1}")
 
 
-def block_generator(seed: int, first_frame: int) -> torch.Generator:
-    """What the refiner draws the noise of a block from, by the number of the block's first latent frame."""
-    number = int(_generator(seed, first_frame, Use.REFINER).integers(MOST))
-    return torch.Generator().manual_seed(number)
-
-
 def _generator(seed: int, frame: int, use: Use) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, frame, int(use)]))

@@ -8,7 +8,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,15 +20,18 @@ from torch import Tensor
 from dataset.rays import latent_frames, model_camera
 from infer.camera import CameraConfig, CameraPath, find_path
 from infer.lens import Image, Lens, find_lens, read_image
+from infer.load import LoadConfig, find_sources, load_parts
 from infer.noise import check_seed
-from infer.refine import RefinerStage, refined
+from infer.offload import Offload, Placement
+from infer.overlap import Line, Pieces, Stage, in_line, in_turn
+from infer.precision import PrecisionConfig
+from infer.refine import RefineConfig, RefinerStage, refined
 from infer.sampler import SamplerConfig, sample
 from infer.video import Video, to_pixels
-from model.codec import Codec, load_codec
+from model.codec import Codec
 from model.dit import SanaWM
 from model.rollout import Conditioning, Progress
-from model.text import RELEASED as RELEASED_TEXT
-from model.text import TextEncoder, load_text
+from model.text import TextEncoder
 
 SIZE = (704, 1280)
 _DECODE_FRAMES = 3
@@ -59,9 +64,13 @@ class WorldModel:
     text: TextEncoder
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
     refiner: RefinerStage | None = None
-    offload: bool = False
+    placement: Placement | None = None
+    overlap: bool = True
+    """Whether denoising, refining and decoding of one video run side by side; the frames are the same."""
 
     def __post_init__(self) -> None:
+        if self.placement is None:
+            self.placement = Placement(self.network.x_embedder.proj.weight.device)
         self.sampler.check()
         config = self.network.config
         if config.latent_channels != self.codec.channels:
@@ -75,26 +84,25 @@ class WorldModel:
 
     @classmethod
     def from_pretrained(
-        cls, model: str | Path | None = None, *, codec: str | None = None, text: str = RELEASED_TEXT,
-        sampler: SamplerConfig | None = None, refiner: str = "none",
-        device: torch.device | str | None = None, dtype: torch.dtype | None = None, offload: bool = False,
+        cls, model: str | Path | None = None, *, codec: str | None = None, text: str | None = None,
+        sampler: SamplerConfig | None = None, refiner: str = "none", refine: RefineConfig | None = None,
+        device: torch.device | str | None = None, dtype: torch.dtype | None = None,
+        offload: Offload | str = Offload.none, precision: PrecisionConfig | None = None,
+        compile: bool = False, overlap: bool = True,
     ) -> WorldModel:
-        """From released weights, or ours.
+        """From released weights, or ours. What has to be fetched is said with its size first.
 
-        model, codec: None takes those that `sampler` names. text: "hash", or Gemma-2 of a folder or
-        repository. refiner: "none" or "ltx2". dtype: None is bfloat16 on a GPU and float32 on a CPU.
-        offload: the text encoders are on the device only while they read.
+        model: weights, or a folder of `python -m train`; None takes those that `sampler` names. codec, text:
+        None takes those the network was trained with, as far as that is known, else the released ones;
+        "dct32", "dct16", "dct8" and "hash" need no weights. refiner: "none", "ltx2" or a folder. dtype: None
+        is bfloat16 on a GPU and float32 on a CPU. The rest is described in docs/infer.md.
         """
         sampler = sampler or SamplerConfig()
         sampler.check()
-        device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        dtype = dtype or (torch.float32 if device.type == "cpu" else torch.bfloat16)
-        network = SanaWM.from_pretrained(model or sampler.model, device=device, dtype=dtype)
-        config = network.config
-        waits = "cpu" if offload else device
-        words = load_text(text, waits, dtype, length=config.caption_length, width=config.caption_channels)
-        stage = RefinerStage.from_pretrained(refiner, sampler.streams, device, dtype, waits)
-        return cls(network, load_codec(codec or sampler.codec, device, dtype), words, sampler, stage, offload)
+        sources = find_sources(sampler, model, codec, text, refiner)
+        how = LoadConfig(device, dtype, Offload(offload), precision or PrecisionConfig(), compile)
+        parts = load_parts(sources, sampler, refine or RefineConfig(), how)
+        return cls(parts.network, parts.codec, parts.text, sampler, parts.refiner, parts.placement, overlap)
 
     def prepare(
         self, image: str | Path | Image, prompt: str = "", camera: str | np.ndarray = "none-80", *,
@@ -125,46 +133,75 @@ class WorldModel:
 
     @torch.no_grad()
     def generate(self, request: Request, progress: Progress | None = None) -> Iterator[np.ndarray]:
-        """Frames (f, H, W, 3) uint8 as they are made, chunk by chunk.
+        """Frames (f, H, W, 3) uint8 as they are made, chunk by chunk. An error of any stage is raised here;
+        closing the iterator ends them all.
 
         With a refiner the first frame, the image itself, is left out: the refiner holds it fixed.
         """
+        placement = self.placed
         conditioning, negative = self._conditioning(request)
-        refining = None if self.refiner is None else self.refiner.read(request.prompt, self.offload)
-        device = conditioning.caption.device
-        pixels = torch.from_numpy(request.image.copy()).to(device)
-        video = (pixels.permute(2, 0, 1)[None, :, None].float() / 127.5) - 1
-        first_frame = self.codec.encode(video)
+        refining = None if self.refiner is None else self.refiner.read(request.prompt, placement)
+        pixels = torch.from_numpy(request.image.copy()).to(placement.device)
+        with placement.working(self.codec):
+            first_frame = self.codec.encode((pixels.permute(2, 0, 1)[None, :, None].float() / 127.5) - 1)
         frames = latent_frames(len(request.path))
-        latents = sample(self.network, self.sampler, conditioning, first_frame, request.seed, frames,
-                         negative, progress)
-        if self.refiner is None or refining is None:
-            yield from self._decoded(latents)
-            return
-        chunks = self._decoded(refined(self.refiner.refiner, latents, frames, *refining, request.seed))
-        yield next(chunks)[1:]
-        yield from chunks
+        line = Line(placement.device)
+
+        def step_done(step: int, of: int) -> None:
+            line.check()
+            if progress is not None:
+                progress(step, of)
+
+        def denoised() -> Pieces:
+            with placement.working(self.network):
+                yield from sample(self.network, self.sampler, conditioning, first_frame, request.seed, frames,
+                                  negative, step_done)
+
+        stages: list[Stage] = [self._decoded]
+        if self.refiner is not None and refining is not None:
+            stages.insert(0, partial(self._refined, frames=frames, prompt=refining, seed=request.seed))
+        if placement.offload.takes_turns:
+            made = in_turn(denoised(), stages)
+        else:
+            made = line.run(denoised(), stages) if self.overlap else in_line(denoised(), stages)
+        held = int(refining is not None)
+        with closing(made):
+            for chunk in made:
+                if len(chunk) > held:
+                    yield chunk[held:]
+                held = 0
+
+    @property
+    def placed(self) -> Placement:
+        """Where the parts are while they work."""
+        assert self.placement is not None
+        return self.placement
 
     def _conditioning(self, request: Request) -> tuple[Conditioning, tuple[Tensor, Tensor] | None]:
         """What the network is told, and the negative prompt where it is guided."""
-        like = self.network.x_embedder.proj.weight
+        device, dtype = self.placed.device, self.network.x_embedder.proj.weight.dtype
         camera = model_camera(request.path.c2w, request.lens.intrinsics, request.size,
                               self.codec.space_stride)
-        if self.offload:
-            self.text.to(like.device)
-        states, mask = self.text.encode([request.prompt])
-        negative = self.text.encode_negative([request.negative]) if self.sampler.guided else None
-        if self.offload:
-            self.text.to("cpu")
-        told = Conditioning(states.to(like), mask.to(like.device), camera.conditions[None].to(like.device),
-                            camera.plucker[None].to(like))
-        return told, None if negative is None else (negative[0].to(like), negative[1].to(like.device))
+        with self.placed.working(self.text):
+            states, mask = self.text.encode([request.prompt])
+            negative = self.text.encode_negative([request.negative]) if self.sampler.guided else None
+        told = Conditioning(states.to(device, dtype), mask.to(device), camera.conditions[None].to(device),
+                            camera.plucker[None].to(device, dtype))
+        return told, None if negative is None else (negative[0].to(device, dtype), negative[1].to(device))
 
-    def _decoded(self, latents: Iterator[Tensor]) -> Iterator[np.ndarray]:
-        if not self.codec.is_causal:
-            yield to_pixels(self.codec.decode(torch.cat(list(latents), 2)))
-            return
-        stream = self.codec.open_stream()
-        for chunk in latents:
-            for part in chunk.split(_DECODE_FRAMES, 2):
-                yield to_pixels(stream.push(part))
+    def _refined(
+        self, latents: Iterator[Tensor], frames: int, prompt: tuple[Tensor, Tensor], seed: int,
+    ) -> Pieces:
+        assert self.refiner is not None
+        with self.placed.working(self.refiner.refiner.network):
+            yield from refined(self.refiner.refiner, latents, frames, *prompt, seed, self.refiner.mode)
+
+    def _decoded(self, latents: Iterator[Tensor]) -> Pieces:
+        with self.placed.working(self.codec):
+            if not self.codec.is_causal:
+                yield to_pixels(self.codec.decode(torch.cat(list(latents), 2)))
+                return
+            stream = self.codec.open_stream()
+            for chunk in latents:
+                for part in chunk.split(_DECODE_FRAMES, 2):
+                    yield to_pixels(stream.push(part))

@@ -58,7 +58,8 @@ def load_world(config: InferConfig) -> WorldModel:
     dtype = None if config.dtype == "auto" else getattr(torch, config.dtype)
     return WorldModel.from_pretrained(
         config.model, codec=config.codec, text=config.text, sampler=config.sampler, refiner=config.refiner,
-        device=config.device, dtype=dtype, offload=config.offload)
+        refine=config.refine, device=config.device, dtype=dtype, offload=config.offload,
+        precision=config.precision, compile=config.compile, overlap=config.overlap)
 
 
 def _preview(config: InferConfig) -> int:

@@ -16,17 +16,26 @@ def fetch(source: str | Path, inside: str, what: str) -> Path:
     local = Path(source).expanduser()
     if local.exists():
         return local / inside if (local / inside).exists() else local
-    match = re.fullmatch(r"(\w[\w.-]*/\w[\w.-]*)/?([\w./-]*)", str(source))
-    if match is None:
+    on_hub = split_source(source)
+    if on_hub is None:
         raise FileNotFoundError(f"{what}: there is no {source}, and it is no hub repository (owner/name).\n"
                                 "  Give the folder that holds the released files.")
-    repository, folder = match[1], match[2].strip("/")
+    repository, folder = on_hub
     for place in dict.fromkeys([f"{folder}/{inside}".strip("/"), folder]):
         found = _download(repository, place, what)
         if found.is_file() or (found.is_dir() and any(found.iterdir())):
             return found
     raise FileNotFoundError(f"{what}: {repository} on the hub holds no {inside or folder or 'files'}.\n"
                             "  Name the folder that does, as owner/name/folder.")
+
+
+def split_source(source: str | Path) -> tuple[str, str] | None:
+    """Repository and the folder inside of it that a source on the hub names; None for one that is local, or
+    that names neither."""
+    if Path(source).expanduser().exists():
+        return None
+    match = re.fullmatch(r"(\w[\w.-]*/\w[\w.-]*)/?([\w./-]*)", str(source))
+    return None if match is None else (match[1], match[2].strip("/"))
 
 
 def _download(repository: str, place: str, what: str) -> Path:

@@ -123,9 +123,12 @@ class Refiner:
     @torch.no_grad()
     def refine_block(
         self, state: RefinerState, latents: Tensor, generator: torch.Generator | None = None,
-        last: bool = False,
+        last: bool = False, noise: Tensor | None = None,
     ) -> Tensor:
-        """The next frames of a clip (B, C, t, H, W), refined. The `last` block is not remembered."""
+        """The next frames of a clip (B, C, t, H, W), refined. The `last` block is not remembered.
+
+        noise: shaped like the latents; None draws it from `generator`.
+        """
         if latents.ndim != 5 or tuple(latents.shape[3:]) != state.size or not latents.shape[2]:
             raise ValueError(f"latents: shape {tuple(latents.shape)}, expected (batch, channels, frames, "
                              f"{state.size[0]}, {state.size[1]}) as the clip began")
@@ -133,8 +136,9 @@ class Refiner:
         rotary = self.network.rotary(range(state.next_frame, state.next_frame + frames), state.size,
                                      self.config.fps)
         context = self._context(state)
-        noise = torch.randn(latents.shape, generator=generator, dtype=self.network.dtype,
-                            device=latents.device if generator is None else generator.device)
+        if noise is None:
+            noise = torch.randn(latents.shape, generator=generator, dtype=self.network.dtype,
+                                device=latents.device if generator is None else generator.device)
         x = latents.to(self.network.device).float()
         x = interpolate(x, noise.to(x), sigmas[0])
         for sigma, target in pairwise(sigmas):

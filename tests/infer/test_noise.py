@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from infer.noise import block_generator, check_seed, frame_noise
+from infer.noise import Use, check_seed, frame_noise
 
 SHAPE = (5, 3, 4)
 
@@ -27,10 +27,11 @@ def test_it_is_normal_and_differs_between_seeds_and_frames() -> None:
     assert np.abs(np.corrcoef(frames) - np.eye(60)).max() < 0.12
 
 
-def test_the_refiner_draws_other_noise_for_every_block_and_the_same_again() -> None:
-    first = [torch.randn(6, generator=block_generator(3, frame)) for frame in (1, 4, 1)]
-    assert torch.equal(first[0], first[2])
-    assert not torch.equal(first[0], first[1])
+def test_the_refiner_draws_other_noise_for_every_frame_and_the_same_however_it_is_cut() -> None:
+    whole = frame_noise(3, range(1, 7), SHAPE, Use.REFINER)
+    parts = [frame_noise(3, frames, SHAPE, Use.REFINER) for frames in (range(1, 4), range(4, 7))]
+    assert torch.equal(torch.cat(parts, 2), whole)
+    assert (whole - frame_noise(3, range(1, 7), SHAPE)).abs().min() > 0
 
 
 @pytest.mark.parametrize("seed", [-1, 2**63])
