@@ -7,9 +7,9 @@ what is finished, and never calls it twice for the same clip, settings and versi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from annotate.frames import ClipFrames
 from dataset.clip import ClipRecord
@@ -21,6 +21,7 @@ class Resources:
 
     num_cpus: float = 1.0
     num_gpus: float = 0.0
+    batch_size: int = 1  # clips it is given at once; more than one for a `BatchStage` alone
 
 
 @dataclass
@@ -72,4 +73,16 @@ class ClipStage(Protocol):
 
     def process(self, clip: Clip) -> StageOutput:
         """Answer for one clip. Pure; difficult video is an answer, not an exception."""
+        ...
+
+
+@runtime_checkable
+class BatchStage(ClipStage, Protocol):
+    """A stage that answers sooner for several clips at once, up to `resources.batch_size` of them."""
+
+    def process_batch(self, clips: Sequence[Clip]) -> Sequence[StageOutput]:
+        """An answer for each clip, in order, each as `process` gives it for that clip alone.
+
+        Where it raises, the clips are given to it one by one.
+        """
         ...

@@ -33,6 +33,10 @@ class Board:
         self._begun[work] += 1
         return self._begun[work]
 
+    def begun(self, work: str) -> int:
+        """How often a piece of work was begun and not ended."""
+        return self._begun[work]
+
     def end(self, work: str) -> None:
         """The worker survived this piece of work."""
         self._begun.pop(work, None)
@@ -84,6 +88,9 @@ class BoardClient:
 
     def begin(self, work: str) -> int:
         return self._ask(self.actor.begin.remote(work))
+
+    def begun(self, work: str) -> int:
+        return self._ask(self.actor.begun.remote(work))
 
     def end(self, work: str) -> None:
         self._ask(self.actor.end.remote(work))

@@ -33,6 +33,7 @@ class Pool:
     workers: int
     num_cpus: float  # of one worker
     num_gpus: float
+    batch_size: int  # clips one worker is given at once
 
     @property
     def name(self) -> str:
@@ -63,12 +64,14 @@ def chain_keys(cutter: Any, stages: Sequence[ClipStage]) -> list[str]:
 
 
 def fuse(steps: Sequence[Step]) -> list[list[Step]]:
-    """Neighbours that can share a process: those without a GPU, and those with equal resources."""
+    """Neighbours that can share a process: those without a GPU, and those with equal resources; all of them
+    take as many clips at once."""
     groups: list[list[Step]] = []
     for step in steps:
         before = groups[-1][-1].stage.resources if groups else None
         here = step.stage.resources
-        if before is not None and (before == here or before.num_gpus == here.num_gpus == 0):
+        if before is not None and before.batch_size == here.batch_size and (
+                before == here or before.num_gpus == here.num_gpus == 0):
             groups[-1].append(step)
         else:
             groups.append([step])
@@ -99,7 +102,7 @@ def make_plan(
     share = min(1.0, cpus / sum(count * each for count, each in wanted))
     grain = [int(each * share * _CPU_GRAIN) / _CPU_GRAIN for _, each in wanted]
     pools = tuple(
-        Pool(tuple(group), size, each, group[0].stage.resources.num_gpus)
+        Pool(tuple(group), size, each, group[0].stage.resources.num_gpus, group[0].stage.resources.batch_size)
         for group, size, each in zip(groups, sizes, grain[1:])
     )
     return Plan(keys[0], cutters, grain[0], pools)

@@ -24,7 +24,7 @@ from dataset.upkeep import recover, rejudge, withdraw
 from pipelines.board import BoardClient
 from pipelines.cluster import check_shared, connected
 from pipelines.ledger import Ledger, digest
-from pipelines.plan import CUT, PlanError, chain_keys, make_plan
+from pipelines.plan import CUT, Plan, PlanError, chain_keys, make_plan
 from pipelines.progress import Progress
 from pipelines.rows import VideoRow
 from pipelines.sink import Judge, Provenance, Sink, plain, rejudged
@@ -156,8 +156,7 @@ def _annotate(
             check_shared({"out": store, "work": ledger.store})
         plan = make_plan(job.cutter, job.stages, cluster.cpus, cluster.gpus, len(videos),
                          job.run.workers, job.run.cutters)
-        most = max(pool.workers for pool in plan.pools) if plan.pools else 1
-        limits = Limits(job.run.attempts, job.run.staged_clips or _STAGED_PER_WORKER * most)
+        limits = Limits(job.run.attempts, staging_room(plan, job.run.staged_clips))
         stream = Stream(job.cutter, plan, ledger, board, limits)
         progress = Progress(outcome.videos, outcome.videos - len(videos), plan.workers)
         sink = _sink(job, store, lock, ledger, committed)
@@ -181,6 +180,20 @@ def _annotate(
             sink.commit()
             progress.videos(sink.videos_judged)
         outcome.lost = sink.lost
+
+
+def staging_room(plan: Plan, wanted: int | None) -> int:
+    """Clips that may be cut and not yet annotated.
+
+    Raises PlanError when `wanted` is so small that batches would wait for clips which cutters may not cut.
+    """
+    least = 1 + sum(pool.batch_size - 1 for pool in plan.pools)
+    if wanted is not None and wanted < least:
+        sizes = ", ".join(f"{pool.name} {pool.batch_size}" for pool in plan.pools if pool.batch_size > 1)
+        raise PlanError(f"run.staged_clips={wanted}: stages that take several clips at once ({sizes}) need "
+                        f"{least} or more")
+    at_once = max((pool.workers * pool.batch_size for pool in plan.pools), default=1)
+    return wanted or max(_STAGED_PER_WORKER * at_once, least)
 
 
 def _sink(job: Job, store: Store, lock: DatasetLock, ledger: Ledger, committed: set[str]) -> Sink:

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipelines.board import BoardClient
+from pipelines.clip_worker import ClipWorker
 from pipelines.ledger import Ledger
 from pipelines.plan import Plan, Pool
 from pipelines.rows import ClipRow, VideoRow
-from pipelines.workers import ClipWorker, CutWorker, Limits
+from pipelines.workers import CutWorker, Limits
 
 _MOST_BLOCKS = 1000  # beyond, a few videos share a block: Ray Data plans every block at the start
 _STARTS_FORGIVEN = 5  # workers that die while they load are started again so often
@@ -47,8 +48,9 @@ class Stream:
         yield from deliver(stream)
 
     def _annotate(self, stream: Any, pool: Pool) -> Any:
-        return stream.map(
+        return stream.map_batches(
             ClipWorker,
+            batch_size=pool.batch_size,
             fn_constructor_kwargs={"steps": pool.steps, "ledger": self.ledger, "board": self.board,
                                    "limits": self.limits, "threads": max(1, int(pool.num_cpus)),
                                    "is_last": pool is self.plan.pools[-1]},

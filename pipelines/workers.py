@@ -1,25 +1,22 @@
-"""The two kinds of workers: one cuts videos into clips, one runs stages on clips.
+"""Workers that cut videos into clips, and what all workers share.
 
-A worker asks the ledger first and never does a thing twice. What goes wrong with one video or clip is
-written into its row; only a full disk or a broken store ends the run.
+A worker asks the ledger first and never does a thing twice. What goes wrong with one video is written into
+its row; only a full disk or a broken store ends the run.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import errno
-import math
 import os
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator
 from typing import Any
 
-from annotate.stage import Clip, ClipStage
-from dataset.clip import ClipRecord, Kind, Verdict, from_row, to_row
-from dataset.store import StoreError
+from dataset.clip import ClipRecord, Kind, Verdict, to_row
 from pipelines.board import BoardClient
-from pipelines.ledger import Entry, Ledger, StagedFile, StagingDamaged, digest
-from pipelines.plan import CUT, Step
+from pipelines.ledger import Entry, Ledger, digest
+from pipelines.plan import CUT
 from pipelines.rows import ClipRow, VideoRow
 
 POISON = "poison"
@@ -128,123 +125,6 @@ class CutWorker:
         return self._ledger.add_row(source.video, index, to_row(record), {}, 0.0)
 
 
-class ClipWorker:
-    """Runs neighbouring stages on one clip after the other; its video is decoded once for all of them."""
-
-    def __init__(self, steps: Sequence[Step], ledger: Ledger, board: BoardClient, limits: Limits,
-                 threads: int, is_last: bool) -> None:
-        self._steps = list(steps)
-        self._ledger = ledger
-        self._board = board
-        self._limits = limits
-        self._is_last = is_last  # no stage comes after: a clip that leaves here makes room for another
-        limit_threads(threads)
-        for step in self._steps:
-            step.stage.setup()
-
-    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        """A ClipRow; the same one with what the stages found."""
-        clip = ClipRow.from_row(row)
-        if clip.ended is None and clip.files and clip.failure is None and clip.lost is None:
-            self._annotate(clip)
-        if self._is_last:
-            self._board.release([clip.clip])
-        return clip.to_row()
-
-    def _annotate(self, row: ClipRow) -> None:
-        files = StagedFiles(self._ledger, row.files)
-        frames = LazyFrames(files, [step.stage for step in self._steps])
-        for step in self._steps:
-            name = step.stage.name
-            try:
-                entry = self._ledger.find(row.video, row.clip, name, step.key)
-                if entry is None:
-                    entry = self._run(step, row, files, frames)
-            except StagingDamaged as error:
-                row.lost = str(error)
-                return
-            row.seconds[name] = entry.seconds
-            if entry.failure is not None:
-                row.failure, row.reason = entry.failure, entry.reason
-                return
-            row.fields.update(entry.fields)
-            files.staged.update(entry.files)
-        row.files = files.staged
-
-    def _run(self, step: Step, row: ClipRow, files: StagedFiles, frames: LazyFrames) -> Entry:
-        stage = step.stage
-        place = (row.video, row.clip, stage.name, step.key)
-        work = f"{stage.name} {row.clip}"
-        if self._board.begin(work) > self._limits.attempts:
-            self._board.end(work)
-            sentence = f"{stage.name}: killed its worker {self._limits.attempts} times"
-            return self._ledger.put_failure(*place, POISON, sentence, 0.0)
-        started = time.perf_counter()
-        try:
-            output = stage.process(Clip(from_row(row.fields), files, frames))
-            fields = _plain_fields(stage, output.fields)
-        except StagingDamaged:
-            self._board.end(work)
-            raise
-        except StoreError:  # no property of the clip: the run ends, and another one tries again
-            raise
-        except Exception as error:
-            raise_if_full(error)
-            seconds = time.perf_counter() - started
-            sentence = describe(stage.name, error)
-            entry = self._ledger.put_failure(*place, f"{stage.name}_error", sentence, seconds)
-        else:
-            entry = self._ledger.put(*place, fields, output.files, time.perf_counter() - started)
-            files.fresh.update(output.files)
-        self._board.end(work)
-        return entry
-
-
-class StagedFiles(Mapping[str, bytes]):
-    """A clip's files by name, read when asked for; `fresh` are those just made by this worker."""
-
-    def __init__(self, ledger: Ledger, staged: Mapping[str, StagedFile]) -> None:
-        self._ledger = ledger
-        self.staged = dict(staged)
-        self.fresh: dict[str, bytes] = {}
-
-    def __getitem__(self, name: str) -> bytes:
-        if name not in self.fresh:
-            self.fresh[name] = self._ledger.read_file(self.staged[name])
-        return self.fresh[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter({**self.staged, **self.fresh})
-
-    def __len__(self) -> int:
-        return len({**self.staged, **self.fresh})
-
-
-class LazyFrames:
-    """The frames of a clip, opened when a stage first looks at them, and kept for all that look."""
-
-    def __init__(self, files: Mapping[str, bytes], stages: Sequence[ClipStage]) -> None:
-        self._files = files
-        self._stages = stages
-        self._video: Any = None
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._opened(), name)
-
-    def __len__(self) -> int:
-        return len(self._opened())
-
-    def _opened(self) -> Any:
-        if self._video is None:
-            from annotate.clip_video import ClipVideo
-
-            video = ClipVideo(self._files["mp4"])
-            for stage in self._stages:
-                video.keep(stage.gray_widths(video.size))
-            self._video = video
-        return self._video
-
-
 def _length_s(uri: str) -> float | None:
     """What a local file says about its length; only for the estimate of the time that is left."""
     from annotate.decode import UnreadableVideo, VideoReader
@@ -256,19 +136,6 @@ def _length_s(uri: str) -> float | None:
             return reader.info.duration_s
     except (UnreadableVideo, OSError):
         return None
-
-
-def _plain_fields(stage: ClipStage, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Values as JSON knows them; refuses names that are no columns and scores that are no numbers."""
-    plain = {}
-    for name, value in fields.items():
-        if name not in _RECORD_FIELDS:
-            raise ValueError(f"stage {stage.name} set {name!r}, which is no column of the index")
-        value = value.item() if hasattr(value, "item") else value
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ValueError(f"stage {stage.name} set {name} to {value}; what cannot be measured is None")
-        plain[name] = value
-    return plain
 
 
 def describe(stage: str, error: Exception) -> str:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from annotate.stage import Clip, Resources, StageOutput
 from pipelines.plan import PlanError, chain_keys, make_plan
+from pipelines.runner import staging_room
 
 
 @dataclass
@@ -45,6 +46,21 @@ def test_neighbours_share_a_worker_unless_a_gpu_tells_them_apart():
     stages = [cpu("pose"), cpu("scale", 0.25), gpu("caption", 0.5), gpu("score", 0.5), cpu("quality")]
     plan = make_plan(CUTTER, stages, cpus=8, gpus=1, videos=9)
     assert [pool.name for pool in plan.pools] == ["pose+scale", "caption+score", "quality"]
+
+
+def test_stages_that_take_several_clips_at_once_have_workers_of_their_own():
+    several = Stage("score", Resources(batch_size=8))
+    plan = make_plan(CUTTER, [cpu("pose"), several, cpu("quality")], cpus=8, gpus=0, videos=9)
+    pools = [(pool.name, pool.batch_size) for pool in plan.pools]
+    assert pools == [("pose", 1), ("score", 8), ("quality", 1)]
+
+
+def test_clips_are_cut_ahead_for_the_batches():
+    several = Stage("score", Resources(batch_size=8))
+    plan = make_plan(CUTTER, [cpu("pose"), several], cpus=2, gpus=0, videos=9)
+    assert staging_room(plan, None) == 3 * 2 * 8 and staging_room(plan, 8) == 8
+    with pytest.raises(PlanError, match=r"run\.staged_clips=7: .*\(score 8\) need 8 or more"):
+        staging_room(plan, 7)
 
 
 def test_two_cpus_get_two_clip_workers_and_no_more_cutters_than_videos():

@@ -52,6 +52,15 @@ def test_kept_and_rejected_clips_are_stored_with_the_files_of_all_stages(finishe
     assert {sample.record.verdict for sample in samples} == {Verdict.KEPT, Verdict.REJECTED}
 
 
+def test_clips_go_in_batches_through_a_stage_that_takes_several(ray_here, finished, videos, tmp_path):
+    """With the last ones as a smaller batch, and room for no more than one batch."""
+    log = tmp_path / "log"
+    run(tiny.job(str(videos), str(tmp_path / "out"), darkest=60.0, batched=True, log=str(log), staged=4))
+    sizes = [int(line.split()[1]) for line in log.read_text().splitlines() if line.startswith("batch")]
+    assert max(sizes) == 4 and sum(sizes) <= CLIPS
+    assert tiny.content_of(tmp_path / "out") == tiny.content_of(finished)
+
+
 def test_a_finished_run_does_nothing_and_touches_nothing(finished, videos):
     before = snapshot(finished)
     outcome = run(tiny.job(str(videos), str(finished), darkest=60.0))

@@ -10,8 +10,8 @@ from annotate.cut.encode import ClipWriter
 from annotate.stage import Clip
 from annotate.synthetic import SyntheticSpec, render_sequence
 from dataset.clip import ClipRecord, Kind
+from pipelines.clip_worker import LazyFrames
 from pipelines.job import build_job
-from pipelines.workers import LazyFrames
 
 
 @pytest.fixture(scope="module")

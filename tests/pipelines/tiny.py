@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -161,6 +161,19 @@ class Detail:
         return StageOutput({"sharpness": float(sharp)})
 
 
+@dataclass
+class Together(Brightness):
+    """The same for several clips at once; leaves a line with their number."""
+
+    resources: Resources = Resources(batch_size=4)  # noqa: RUF009
+
+    def process_batch(self, clips: Sequence[Clip]) -> list[StageOutput]:
+        if self.log:
+            with open(self.log, "a") as file:
+                file.write(f"batch {len(clips)}\n")
+        return [self.process(clip) for clip in clips]
+
+
 @dataclass(frozen=True)
 class Judge:
     """Rejects what is dark."""
@@ -195,10 +208,11 @@ def content_of(out: str | Path) -> str:
 def job(src: str, out: str, *, darkest: float = 0.0, offset: float = 0.0, cut_pause_s: float = 0.0,
         pause_s: float = 0.0, log: str | None = None, gpu: float = 0.0, shard_mb: float = 0.02,
         staged: int | None = None, rejected: bool = True, work: str | None = None,
-        verbose: bool = False) -> Job:
+        verbose: bool = False, batched: bool = False) -> Job:
     """The job over all videos of `src`."""
     items = expand(src, SourceConfig(suffixes=[".mp4"]))
-    stages = [Brightness(offset, log, resources=Resources(num_gpus=gpu)), Detail(pause_s, log)]
+    first = Together(offset, log) if batched else Brightness(offset, log, resources=Resources(num_gpus=gpu))
+    stages = [first, Detail(pause_s, log)]
     write = WriteConfig(rejected=rejected)
     write.shard_mb = shard_mb  # type: ignore[assignment]
     return Job(items=items, cutter=TinyCutter(pause_s=cut_pause_s), stages=stages, judge=Judge(darkest),
