@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dataset.camera import fov_deg, resize_intrinsics
 from dataset.rays import fit_image, frame_intrinsics
 from infer.trajectory import Trajectory
+
+if TYPE_CHECKING:
+    from PIL import Image as Pillow
 
 NARROWEST, WIDEST = 25.0, 120.0
 """Degrees across which a view may span, as in the release."""
@@ -44,17 +48,23 @@ class Image:
 def read_image(path: str | Path) -> Image:
     """Raises ValueError for a file that is no image, or not whole."""
     from PIL import Image as Pillow
-    from PIL import ImageOps
 
     try:
         with Pillow.open(Path(path).expanduser()) as opened:
-            focal = opened.getexif().get_ifd(_EXIF).get(_FOCAL_35MM)
-            upright = ImageOps.exif_transpose(opened).convert("RGB")
+            return upright(opened)
     except FileNotFoundError:
         raise ValueError(f"image={path}: there is no such file") from None
     except (OSError, ValueError, SyntaxError, Pillow.DecompressionBombError) as error:
         raise ValueError(f"image={path}: cannot be read as an image: {error}") from None
-    return Image(np.asarray(upright), float(focal) if focal else None)
+
+
+def upright(opened: Pillow.Image) -> Image:
+    """The pixels of an opened picture, turned as its camera was held, and the lens it noted."""
+    from PIL import ImageOps
+
+    focal = opened.getexif().get_ifd(_EXIF).get(_FOCAL_35MM)
+    pixels = ImageOps.exif_transpose(opened).convert("RGB")
+    return Image(np.asarray(pixels), float(focal) if focal else None)
 
 
 @dataclass(frozen=True)
