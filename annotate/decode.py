@@ -99,7 +99,7 @@ class VideoReader:
 
     def __init__(self, path: str | Path) -> None:
         self.report = ReadReport()
-        self._container, self._stream = _open(Path(path))
+        self._container, self._stream = open_video(Path(path))
         # One thread: with more, which frames a damaged file gives depends on their number.
         self._stream.thread_count, self._stream.thread_type = 1, "NONE"
         self._container_broke = False
@@ -249,7 +249,8 @@ def reformat(
         src_color_range="JPEG" if info.full_range else "MPEG", dst_color_range="MPEG", threads=1)
 
 
-def _open(path: Path) -> tuple[Any, Any]:
+def open_video(path: Path) -> tuple[Any, Any]:
+    """The container and the video stream that counts. Raises UnreadableVideo."""
     name = path.name
     try:
         if path.stat().st_size == 0:

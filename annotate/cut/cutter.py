@@ -14,6 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from annotate.cut.bars import NO_BARS, find_bars
 from annotate.cut.cameras import ClipCameras
 from annotate.cut.framing import Framing
 from annotate.cut.piece import Rules, Span
@@ -44,6 +45,7 @@ class CutConfig:
     min_shot_s: float = 0.0  # shorter shots make no clip even if one would fit
     max_shot_s: float | None = None  # longer shots are divided into pieces of this length; null: never
     max_gap_s: float = 0.25  # where source frames are missing for longer, a shot is divided
+    crop_bars: bool = True  # black bars around the picture are cut off; false: they stay in the clips
     crf: int = 19  # of x264: lower is better and larger
     preset: str = "ultrafast"  # of x264, but with sub-pixel motion, 8x8 transform and deblocking; slower ones
     # make smaller files, but from veryfast on (they look ahead) x264 gives other bytes now and then for
@@ -91,7 +93,7 @@ class Cutter:
     """Cuts sources into clips. Raises ValueError for settings no clip can have."""
 
     name = "cut"
-    version = "2"
+    version = "3"
     resources = Resources(num_cpus=1.0)
 
     def __init__(self, config: CutConfig) -> None:
@@ -123,8 +125,11 @@ class Cutter:
         item, config = rows.item, self.config
         try:
             with VideoReader(local.path) as reader:
-                rows = dataclasses.replace(rows, info=reader.info)
-                framing = Framing.fit(reader.info.size, (config.height, config.width))
+                bars = None
+                if config.crop_bars:
+                    bars = find_bars(local.path, reader.info, item.start_s, item.end_s)
+                rows = dataclasses.replace(rows, info=reader.info, bars=bars)
+                framing = Framing.fit(reader.info.size, (config.height, config.width), bars or NO_BARS)
                 if framing.enlargement > config.upscale_max:
                     yield from _unless_done([self._too_small(rows, framing)], done)
                     return
@@ -148,7 +153,7 @@ class Cutter:
         return Rules(c.frames, c.fps, c.overlap, c.min_shot_s, c.max_shot_s, c.max_gap_s)
 
     def _too_small(self, rows: Rows, framing: Framing) -> ClipRecord:
-        height, width = framing.source
+        height, width = framing.inner
         return rows.video(
             f"upscale>{self.config.upscale_max:g}",
             f"{width}x{height} would have to be enlarged {framing.enlargement:.2f} times; raise "

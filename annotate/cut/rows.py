@@ -7,6 +7,7 @@ import hashlib
 from dataclasses import dataclass
 from fractions import Fraction
 
+from annotate.cut.bars import Bars
 from annotate.cut.piece import Span, Window
 from annotate.decode import ReadReport, VideoInfo
 from annotate.source.item import SourceItem
@@ -15,11 +16,12 @@ from dataset.clip import ClipRecord, Kind, Verdict, clip_id
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows of one source. `info` is None while the file could not be opened."""
+    """Rows of one source. `info` is None while the file could not be opened, `bars` where nobody looked."""
 
     item: SourceItem
     video_id: str
     info: VideoInfo | None = None
+    bars: Bars | None = None
 
     def clip_id(self, window: Window, frames: int, fps: int, size: tuple[int, int]) -> str:
         """Name of the clip that a window makes once it holds so many frames."""
@@ -61,4 +63,7 @@ class Rows:
         if info is not None:
             record.source_height, record.source_width = info.size
             record.source_fps, record.source_codec = info.fps, info.codec
+        if self.bars is not None:
+            record.bars_top, record.bars_bottom = self.bars.top, self.bars.bottom
+            record.bars_left, record.bars_right = self.bars.left, self.bars.right
         return record
