@@ -6,13 +6,13 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 
 from annotate.cut.framing import Framing
 from annotate.decode import ReadReport, VideoInfo, count_frames
 from annotate.source.cameras import BadCameras, GivenDepth, GivenPoses
+from annotate.source.fetch import LocalVideo
 from annotate.source.item import PoseUnit, SourceItem
 from annotate.source.layouts import load_given
 from annotate.synthetic import SyntheticTruth
@@ -32,26 +32,26 @@ class ClipCameras:
     unit: str
     truth: SyntheticTruth | None
     numbered: str | None  # what goes by frame number: "poses", "intrinsics" or "depth"
+    engine: str  # where the poses come from
 
     @classmethod
     def load(
-        cls, item: SourceItem, path: Path, info: VideoInfo, framing: Framing, fps: int,
-        truth: SyntheticTruth | None,
+        cls, item: SourceItem, local: LocalVideo, info: VideoInfo, framing: Framing, fps: int,
     ) -> ClipCameras:
         """Raises BadCameras when the files are wrong, or hold another number of frames than the video.
 
         The frames are counted by decoding them once more, unless they are as many as the file itself states.
         """
-        intrinsics, poses, depth = load_given(item, info)
+        intrinsics, poses, depth, engine = load_given(item, info) if local.given is None else local.given
         counted = {"poses": len(poses.c2w) if poses is not None and poses.times is None else 0,
                    "intrinsics": len(intrinsics) if intrinsics is not None and len(intrinsics) > 1 else 0}
         for what, rows in counted.items():
-            if rows and rows != info.header_frames and rows != (seen := count_frames(path)):
+            if rows and rows != info.header_frames and rows != (seen := count_frames(local.path)):
                 raise BadCameras(f"{item.uri}: {rows} {what} for {seen} frames; they must be one a frame, or "
                                  f"{what} with time stamps")
         numbered = next((what for what, rows in counted.items() if rows), "depth" if depth else None)
         unit = "m" if item.given.pose_unit is PoseUnit.metres else "engine"
-        return cls(framing, fps, intrinsics, poses, depth, unit, truth, numbered)
+        return cls(framing, fps, intrinsics, poses, depth, unit, local.truth, numbered, engine)
 
     def files(self, frames: np.ndarray, times: Sequence[Fraction], report: ReadReport) -> dict[str, bytes]:
         """Files of the clip made of these source frames (F,) with these presentation times.
@@ -83,7 +83,8 @@ class ClipCameras:
 
     def _track(self, frames: np.ndarray, times: Sequence[Fraction]) -> CameraTrack:
         count = len(frames)
-        track = CameraTrack.failed("", self._clip_times(count), self.framing.size, "given", Motion.PARALLAX)
+        track = CameraTrack.failed(
+            "", self._clip_times(count), self.framing.size, self.engine, Motion.PARALLAX)
         track.failure = None
         track.intrinsics = self._intrinsics_at(frames)
         if self.poses is None:

@@ -119,7 +119,7 @@ class Cutter:
                 yield from self._cut(Rows(item, local.video_id), local, done)
         except FetchError as error:
             rows = Rows(item, video_id(item, item.uri))
-            yield from _unless_done([rows.video(error.code, str(error))], done)
+            yield from _unless_done([rows.video(error.code, str(error), error.verdict)], done)
 
     def _cut(self, rows: Rows, local: LocalVideo, done: Collection[str]) -> Iterator[CutClip]:
         item, config = rows.item, self.config
@@ -133,7 +133,7 @@ class Cutter:
                 if framing.enlargement > config.upscale_max:
                     yield from _unless_done([self._too_small(rows, framing)], done)
                     return
-                cameras = ClipCameras.load(item, local.path, reader.info, framing, config.fps, local.truth)
+                cameras = ClipCameras.load(item, local, reader.info, framing, config.fps)
                 walk = Walk(reader, framing, config.shots, self._rules(),
                             Encoding(config.fps, config.crf, config.preset), item.start_s, item.end_s)
                 size, frames = framing.size, config.frames

@@ -6,6 +6,7 @@ Everything that can be known without opening a video is checked here, before any
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 from pathlib import PurePosixPath
@@ -27,12 +28,14 @@ def expand(src: str, config: SourceConfig) -> list[SourceItem]:
 
     With `config.layout` it is the folder of a published set, or the table in it. Otherwise a folder is
     searched recursively for `config.suffixes`; a file is taken whatever its suffix, unless it is that of a
-    manifest. Raises ValueError when nothing is there, a manifest is wrong (all its errors at once), or a URL
-    needs a package that is not installed.
+    manifest or of a scene of splats (.ply). Raises ValueError when nothing is there, a manifest is wrong (all
+    its errors at once), or a URL needs a package that is not installed.
     """
     if src == "synthetic" or src.startswith("synthetic://"):
         return _synthetic(src, config)
     fs, path = filesystem(src)
+    if config.layout is Layout.none and path.lower().endswith(".ply") and not _is_pattern(fs, path):
+        config = dataclasses.replace(config, layout=Layout.splats)
     is_manifest = config.layout is Layout.none and PurePosixPath(path).suffix.lower() in MANIFEST_SUFFIXES
     if is_manifest and not _is_pattern(fs, path):
         return read_manifest(src, config)

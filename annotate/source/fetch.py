@@ -15,19 +15,23 @@ from pathlib import Path, PurePosixPath
 from annotate.source.cameras import BadCameras
 from annotate.source.filesystem import filesystem
 from annotate.source.item import Layout, SourceItem
-from annotate.source.layouts import join_pictures
+from annotate.source.layouts import join_pictures, splats
+from annotate.source.layouts.given import Given
 from annotate.synthetic import SyntheticSpec, SyntheticTruth, render_video
+from dataset.clip import Verdict
 
 BLOCK = 1 << 22
 ATTEMPTS = 3
 
 
 class FetchError(Exception):
-    """A source that cannot be had; `code` is short enough to count, the message is a sentence."""
+    """A source that cannot be had, or is not wanted; `code` is short enough to count, the message is a
+    sentence."""
 
-    def __init__(self, code: str, reason: str) -> None:
+    def __init__(self, code: str, reason: str, verdict: Verdict = Verdict.FAILED) -> None:
         super().__init__(reason)
         self.code = code
+        self.verdict = verdict
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,7 @@ class LocalVideo:
     path: Path
     video_id: str
     truth: SyntheticTruth | None = None  # of synthetic video only
+    given: Given | None = None  # cameras that drew it; None: those that its source brought
 
 
 @contextmanager
@@ -57,6 +62,10 @@ def local_video(item: SourceItem) -> Iterator[LocalVideo]:
             except BadCameras as error:
                 raise FetchError("bad_sidecar", str(error)) from None
             yield LocalVideo(path, video_id(item, content))
+        elif item.splat is not None:
+            path = folder / "video.mp4"
+            content, given = _draw_splats(path, item)
+            yield LocalVideo(path, video_id(item, content), given=given)
         elif item.is_synthetic:
             path = folder / "video.mp4"
             truth = render_video(path, SyntheticSpec.parse(item.uri))
@@ -87,7 +96,20 @@ def video_id(item: SourceItem, content: str) -> str:
         text += f"|{cameras}|{dataclasses.asdict(item.given)}"
     if item.layout is not Layout.none:
         text += f"|{item.layout}"
+    if item.splat is not None:
+        text += f"|{item.splat.identity}"
     return hashlib.blake2b(text.encode(), digest_size=10).hexdigest()
+
+
+def _draw_splats(path: Path, item: SourceItem) -> tuple[str, Given]:
+    from annotate.splats.scene import NotWanted, SceneError
+
+    try:
+        return splats.draw(path, item)
+    except NotWanted as error:
+        raise FetchError(error.code, str(error), Verdict.REJECTED) from None
+    except SceneError as error:
+        raise FetchError(error.code, str(error)) from None
 
 
 def _hash_file(path: Path) -> str:

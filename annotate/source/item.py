@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from annotate.splats.config import SplatConfig, SplatVideo
+
 
 class Layout(StrEnum):
     """How the files of a published set lie; docs/sources.md says where to get each."""
@@ -16,6 +18,7 @@ class Layout(StrEnum):
     sekai_game = "sekai_game"
     sekai_walking = "sekai_walking"
     miradata = "miradata"
+    splats = "splats"
 
 
 class Rig(StrEnum):
@@ -84,7 +87,7 @@ class SourceConfig:
 
     name: str = ""  # of the data set; written on every row; empty: the layout's
     layout: Layout = Layout.none  # the published set whose folder `src` is: spatialvid, dl3dv, omniworld,
-    # sekai_game, sekai_walking, miradata; none: files and manifests
+    # sekai_game, sekai_walking, miradata; splats: scenes of 3-D Gaussians; none: files and manifests
     licence: str | None = None  # for videos whose manifest states none; null: the layout's
     image_fps: float = 16.0  # assumed rate of pictures that come without times (dl3dv)
     rig: Rig = Rig.unknown  # how the camera was carried; never guessed
@@ -92,6 +95,7 @@ class SourceConfig:
         ".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".ts", ".mts", ".m2ts", ".mpg", ".mpeg", ".flv",
         ".wmv", ".3gp", ".ogv", ".mxf"])  # what counts as a video in a folder; other files are passed over
     given: Conventions = field(default_factory=Conventions)  # reading of given cameras and depth
+    splats: SplatConfig = field(default_factory=SplatConfig)
 
 
 @dataclass(frozen=True)
@@ -121,6 +125,7 @@ class SourceItem:
     given: Conventions = field(default_factory=Conventions)
     layout: Layout = Layout.none  # whose files `intrinsics`, `poses` and `depth` name
     pictures: Pictures | None = None
+    splat: SplatVideo | None = None  # a path through the scene of splats that `uri` names
     fault: str | None = None  # what is wrong with what the set says of it; it becomes a failed row
 
     @property
@@ -134,3 +139,5 @@ class SourceItem:
             object.__setattr__(self, "given", Conventions(**self.given))
         if isinstance(self.pictures, dict):
             object.__setattr__(self, "pictures", Pictures(**self.pictures))
+        if isinstance(self.splat, dict):
+            object.__setattr__(self, "splat", SplatVideo(**self.splat))

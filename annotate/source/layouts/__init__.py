@@ -15,7 +15,7 @@ from pathlib import Path
 from annotate.decode import VideoInfo
 from annotate.source.cameras import load_depth, load_intrinsics, load_poses
 from annotate.source.item import Layout, SourceConfig, SourceItem
-from annotate.source.layouts import dl3dv, miradata, omniworld, sekai, spatialvid
+from annotate.source.layouts import dl3dv, miradata, omniworld, sekai, spatialvid, splats
 from annotate.source.layouts.folder import Folder
 from annotate.source.layouts.given import Given
 from annotate.source.pictures import Lens, write_pictures
@@ -27,9 +27,9 @@ log = logging.getLogger(__name__)
 class Reader:
     """What is known of a published set. `licence` is recorded on every row unless the user states one."""
 
-    licence: str
+    licence: str | None
     items: Callable[[Folder, SourceConfig], list[SourceItem]]
-    cameras: Callable[[SourceItem, VideoInfo], Given]
+    cameras: Callable[[SourceItem, VideoInfo], Given] = lambda item, info: Given()
     pictures: Callable[[SourceItem], list[str]] | None = None  # addresses in order, of sets of pictures
     lens: Callable[[SourceItem, tuple[int, int]], Lens | None] = lambda item, size: None
 
@@ -44,6 +44,7 @@ READERS: dict[Layout, Reader] = {
                                  sekai.items, sekai.cameras),
     Layout.miradata: Reader("GPL-3.0 (captions and time stamps); video: its host's terms", miradata.items,
                             miradata.cameras),
+    Layout.splats: Reader(None, splats.items),
 }
 
 

@@ -46,8 +46,9 @@ class Folder:
     def exists(self, path: str) -> bool:
         return bool(self._fs.exists(f"{self.root}/{path}"))
 
-    def read(self, path: str) -> bytes:
-        return self._fs.cat_file(f"{self.root}/{path}")
+    def read(self, path: str, stop: int | None = None) -> bytes:
+        """A file, or as many of its first bytes."""
+        return self._fs.cat_file(f"{self.root}/{path}", end=stop)
 
     def below_marker(self, marker: str) -> Iterator[str]:
         """Every folder that holds a file `marker`, in order; their own folders are not looked into."""
@@ -64,11 +65,15 @@ class Folder:
     def by_name(self, suffixes: tuple[str, ...]) -> dict[str, str]:
         """Path of every file below with one of these endings, by its bare name; the first by path wins."""
         found: dict[str, str] = {}
-        for full in sorted(str(p) for p in self._fs.find(self.root)):
-            path = PurePosixPath(full)
-            if path.suffix.lower() in suffixes:
-                found.setdefault(path.name, full.removeprefix(self.root).lstrip("/"))
+        for path in self.files(suffixes):
+            found.setdefault(PurePosixPath(path).name, path)
         return found
+
+    def files(self, suffixes: tuple[str, ...]) -> list[str]:
+        """Paths of all files below with one of these endings, sorted."""
+        found = sorted(str(p) for p in self._fs.find(self.root))
+        return [p.removeprefix(self.root).lstrip("/") for p in found
+                if PurePosixPath(p).suffix.lower() in suffixes]
 
     def rows(self, required: tuple[str, ...]) -> list[dict[str, str]]:
         """Rows of every table (.csv) that has the required columns, each distinct row once.

@@ -18,6 +18,7 @@ class Given(NamedTuple):
     intrinsics: np.ndarray | None = None
     poses: GivenPoses | None = None
     depth: GivenDepth | None = None
+    engine: str = "given"  # where the poses come from
 
 
 def checked_poses(c2w: np.ndarray, where: str, times: np.ndarray | None = None) -> GivenPoses:
