@@ -24,6 +24,8 @@ from infer.trajectory import FPS
 _PAGE = Path(__file__).with_name("page")
 _TYPES = {".html": "text/html; charset=utf-8", ".css": "text/css", ".js": "text/javascript"}
 _LEFT = "the visitor left"
+_READ_AT_ONCE = 2
+"""Pictures that are unpacked at a time: each takes a hundred megabytes for a moment."""
 
 
 def make_app(engine: Engine, config: ServeConfig, token: str | None) -> FastAPI:
@@ -64,16 +66,20 @@ def _add_page(app: FastAPI, config: ServeConfig) -> None:
 
 
 def _add_drives(app: FastAPI, engine: Engine, config: ServeConfig) -> None:
+    reading = asyncio.Semaphore(_READ_AT_ONCE)
+
     @app.get("/metrics")
     async def metrics() -> dict[str, Any]:
         return engine.figures()
 
     @app.post("/drives", status_code=201)
     async def ask(request: Request) -> dict[str, str]:
-        data, words = await read_form(request, config.limit.image_mb)
-        wanted = await run_in_threadpool(_read_wish, engine.world, config, data, words)
         address = request.client.host if request.client else ""
-        return {"name": engine.admit(wanted, address, Outbox()).name}
+        engine.check_room(address)
+        data, words = await read_form(request, config.limit.image_mb)
+        async with reading:
+            wish = await run_in_threadpool(_read_wish, engine.world, config, data, words)
+        return {"name": engine.admit(wish, address, Outbox()).name}
 
     @app.websocket("/drives/{name}/live")
     async def live(socket: WebSocket, name: str) -> None:

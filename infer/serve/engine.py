@@ -64,12 +64,23 @@ class Engine:
         session = Session(name, request, address, outbox, Recording(self.folder / name, self._crf),
                           time.monotonic())
         with self._changed:
-            self._check_room(address)
+            self.check_room(address)
             self._sessions[name] = session
             self._waiting.append(session)
             self._figures.drives += 1
             self._changed.notify()
         return session
+
+    def check_room(self, address: str) -> None:
+        """Raises Refused where `admit` would."""
+        limit = self.limit
+        with self._changed:
+            here = [*self._running, *self._waiting]
+            if limit.each is not None and sum(s.address == address for s in here) >= limit.each:
+                raise Refused(429, f"this address has {limit.each} drives already; end one first")
+            if len(here) >= limit.drives + limit.waiting:
+                raise Refused(503, f"all {limit.drives} places are taken and {len(self._waiting)} visitors wait "
+                                   "already; try again in a few minutes")
 
     def find(self, name: str) -> Session | None:
         with self._changed:
@@ -207,14 +218,6 @@ class Engine:
         if due and session.due_at is None:
             session.due_at = now
         return due
-
-    def _check_room(self, address: str) -> None:
-        limit, here = self.limit, [*self._running, *self._waiting]
-        if limit.each is not None and sum(s.address == address for s in here) >= limit.each:
-            raise Refused(429, f"this address has {limit.each} drives already; end one first")
-        if len(here) >= limit.drives + limit.waiting:
-            raise Refused(503, f"all {limit.drives} places are taken and {len(self._waiting)} visitors wait "
-                               "already; try again in a few minutes")
 
     # The thread that writes
 

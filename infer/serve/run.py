@@ -20,7 +20,7 @@ from infer.serve.config import ServeConfig
 if TYPE_CHECKING:
     from infer.pipeline import WorldModel
 
-BAD_INPUT = 2
+BAD_INPUT, INTERRUPTED = 2, 130
 _SOCKET_BYTES = 64 * 1024
 """Of one message of a page."""
 _GOODBYE_S = 5
@@ -38,7 +38,7 @@ def run(config: ServeConfig) -> int:
             world = _load(config)
             return _serve(config, world, listening)
     except KeyboardInterrupt:
-        return 0
+        return INTERRUPTED
     except (ValueError, FileNotFoundError, ImportError) as error:
         print(error, file=sys.stderr)
         return BAD_INPUT
@@ -103,7 +103,14 @@ def _serve(config: ServeConfig, world: WorldModel, listening: socket.socket) -> 
         server = uvicorn.Server(uvicorn.Config(
             make_app(engine, config, token), log_level="warning", access_log=False, lifespan="off",
             ws_max_size=_SOCKET_BYTES, timeout_graceful_shutdown=_GOODBYE_S))
-        web = threading.Thread(target=server.run, args=([listening],), name="web")
+
+        def serve() -> None:
+            try:
+                server.run([listening])
+            finally:
+                engine.stop()
+
+        web = threading.Thread(target=serve, name="web")
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: engine.stop())
         web.start()

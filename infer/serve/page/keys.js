@@ -9,10 +9,11 @@ export class Keys {
     this.release = release;
     const { forward, yaw, pitch, right } = controls;
     const meanings = {
-      [forward[0]]: "forward", [forward[1]]: "back", [yaw[1]]: "turn left", [yaw[0]]: "turn right",
-      [pitch[0]]: "look up", [pitch[1]]: "look down", [right[1]]: "left", [right[0]]: "right",
+      [forward[0]]: "forward", [forward[1]]: "back", [yaw[1]]: "turn", [yaw[0]]: "turn",
+      [pitch[0]]: "look up", [pitch[1]]: "down", [right[1]]: "left", [right[0]]: "right",
     };
-    place.replaceChildren(this.pad(meanings, ["", "w", "", "a", "s", "d"]), this.pad(meanings, ["", "i", "", "j", "k", "l"]));
+    const pads = [["", forward[0], "", yaw[1], forward[1], yaw[0]], ["", pitch[0], "", right[1], pitch[1], right[0]]];
+    place.replaceChildren(...pads.map((keys) => this.pad(meanings, keys)));
     addEventListener("keydown", (event) => this.keyboard(event, true));
     addEventListener("keyup", (event) => this.keyboard(event, false));
     addEventListener("blur", () => this.letGo());
