@@ -1,4 +1,4 @@
-"""A furnished room made of splats, with cameras as if it had been trained from them: for benchmarks and tests."""
+"""A furnished room made of splats, and cameras it could have been trained from: for benchmarks and tests."""
 
 from __future__ import annotations
 

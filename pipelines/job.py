@@ -38,9 +38,10 @@ def build_job(config: AnnotateConfig) -> Job:
     ]
     if config.vlm.engine == VlmEngine.endpoint:
         check_endpoint(config.vlm)
+    items = expand(config.src, config.source)
     return Job(
-        items=expand(config.src, config.source),
-        cutter=Cutter(config.cut),
+        items=items,
+        cutter=Cutter(config.cut, max((i.splat.settings.gpu_share for i in items if i.splat), default=0.0)),
         stages=stages,
         judge=partial(judge, thresholds=config.thresholds),
         thresholds=dataclasses.asdict(config.thresholds),

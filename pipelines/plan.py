@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from annotate.stage import ClipStage, Resources
+from annotate.stage import ClipStage
 from pipelines.ledger import digest
 
 CUT = "cut"
@@ -47,6 +47,7 @@ class Plan:
     cut_key: str
     cutters: int
     cutter_cpus: float  # of one cutter
+    cutter_gpus: float
     pools: tuple[Pool, ...]
 
     @property
@@ -87,14 +88,18 @@ def make_plan(
     By default there is a clip worker for every CPU (for stages on GPUs: as many as fit on the GPUs) and a
     cutter for every two, at least two and at most one a video. That is more workers than CPUs on purpose:
     cutters that are ahead wait for room in the staging, and cutters that are behind (rendered or 4K video)
-    may use every CPU. CPUs are handed out in fractions so that all workers exist at once; one that could
-    never start would hang the run. Raises PlanError when
-    stages want GPUs and there are too few.
+    may use every CPU; cutters that draw on a GPU are as many as fit. CPUs are handed out in fractions so that
+    all workers exist at once; one that could never start would hang the run. Raises PlanError when stages
+    want GPUs and there are too few.
     """
     keys = chain_keys(cutter, stages)
     groups = fuse([Step(stage, key) for stage, key in zip(stages, keys[1:], strict=True)])
-    sizes = [_pool_size(group[0].stage.resources, group, cpus, gpus, groups, workers) for group in groups]
+    fitting = _fitting(cutter, groups, gpus)
+    sizes = [min(workers or fitting, fitting) if group[0].stage.resources.num_gpus else
+             workers or max(1, int(cpus)) for group in groups]
     cutters = min(cutters or max(2, int(cpus / 2)), max(videos, 1))
+    if cutter.resources.num_gpus:
+        cutters = min(cutters, fitting)
     wanted = [(cutters, cutter.resources.num_cpus)]
     wanted += [
         (size, max(step.stage.resources.num_cpus for step in group)) for size, group in zip(sizes, groups)
@@ -105,25 +110,22 @@ def make_plan(
         Pool(tuple(group), size, each, group[0].stage.resources.num_gpus, group[0].stage.resources.batch_size)
         for group, size, each in zip(groups, sizes, grain[1:])
     )
-    return Plan(keys[0], cutters, grain[0], pools)
+    return Plan(keys[0], cutters, grain[0], cutter.resources.num_gpus, pools)
 
 
-def _pool_size(
-    resources: Resources, group: Sequence[Step], cpus: float, gpus: float,
-    groups: Sequence[Sequence[Step]], workers: int | None,
-) -> int:
-    if not resources.num_gpus:
-        return workers or max(1, int(cpus))
-    wants = [other[0].stage.resources.num_gpus for other in groups if other[0].stage.resources.num_gpus]
-    fitting = sets_that_fit(wants, int(gpus))
-    if not fitting:
-        names = ", ".join(step.stage.name for step in group)
+def _fitting(cutter: Any, groups: Sequence[Sequence[Step]], gpus: float) -> int:
+    """Workers of each kind that fit on the GPUs; 0 where no kind wants any."""
+    kinds = [(CUT, cutter.resources)]
+    kinds += [(", ".join(step.stage.name for step in group), group[0].stage.resources) for group in groups]
+    wants = [(names, resources.num_gpus) for names, resources in kinds if resources.num_gpus]
+    fitting = sets_that_fit([each for _, each in wants], int(gpus)) if wants else 0
+    if wants and not fitting:
         raise PlanError(
-            f"stage {names} wants {resources.num_gpus:g} GPU for each worker, all stages together "
-            f"{sum(wants):g}; there are {gpus:g}. Use machines with GPUs, or ray.num_gpus=... if Ray does "
-            "not see them"
+            f"stage {wants[0][0]} wants {wants[0][1]:g} GPU for each worker, all stages together "
+            f"{sum(each for _, each in wants):g}; there are {gpus:g}. Use machines with GPUs, or "
+            "ray.num_gpus=... if Ray does not see them"
         )
-    return min(workers, fitting) if workers else fitting
+    return fitting
 
 
 def sets_that_fit(wants: Sequence[float], gpus: int) -> int:

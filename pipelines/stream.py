@@ -42,6 +42,7 @@ class Stream:
                                    "limits": self.limits},
             compute=actors(self.plan.cutters),
             num_cpus=self.plan.cutter_cpus,
+            num_gpus=self.plan.cutter_gpus or None,
         )
         for pool in self.plan.pools:
             stream = self._annotate(stream, pool)

@@ -90,15 +90,18 @@ class CutClip:
 
 
 class Cutter:
-    """Cuts sources into clips. Raises ValueError for settings no clip can have."""
+    """Cuts sources into clips. Raises ValueError for settings no clip can have.
+
+    num_gpus: what one worker occupies, where sources are drawn on a GPU.
+    """
 
     name = "cut"
     version = "3"
-    resources = Resources(num_cpus=1.0)
 
-    def __init__(self, config: CutConfig) -> None:
+    def __init__(self, config: CutConfig, num_gpus: float = 0.0) -> None:
         config.check()
         self.config = config
+        self.resources = Resources(num_cpus=1.0, num_gpus=num_gpus)
 
     def settings(self) -> dict[str, Any]:
         """Everything that changes which clips are made and what is in them."""

@@ -46,8 +46,8 @@ def read_training_cameras(uri: str, data: bytes, world: World) -> TrainingCamera
         read = _transforms if PurePosixPath(uri).name == "transforms.json" else _cameras
         c2w, fov = read(notes, world)
     except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise SceneError("bad_cameras", f"{uri}: expected cameras as 3DGS (position, rotation, fx, width) "
-                         f"or nerfstudio (frames, fl_x, w) has them: {type(error).__name__}: {error}") from None
+        raise SceneError("bad_cameras", f"{uri}: expected those of 3DGS (position, rotation, fx, width) "
+                         f"or nerfstudio (frames, fl_x, w): {type(error).__name__}: {error}") from None
     if not np.isfinite(fov).all() or (fov <= 0).any():
         raise SceneError("bad_cameras", f"{uri}: a focal length or width is not a number above 0")
     try:

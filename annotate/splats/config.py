@@ -33,13 +33,13 @@ class World(StrEnum):
 
 @dataclass
 class RefineConfig:
-    """Repair of drawn frames by DiFix (single-step diffusion), in an environment of its own."""
+    """Repair of drawn frames by DiFix (one step of diffusion), in an environment of its own."""
 
     repository: str | None = None  # checkout of DiFix3D's code; null: frames stay as drawn
     python: str = "python3"  # interpreter of the environment that its requirements were installed into
     model: str = "nvidia/difix"  # weights: a folder, or a name on the Hugging Face hub
     device: str = "cuda"  # as torch names it
-    time_limit_s: float = 3600.0  # for one video; then the child is killed and the video failed
+    time_limit_s: float = 600.0  # for eight frames; then its process is killed and the video failed
 
 
 @dataclass
@@ -54,6 +54,7 @@ class SplatConfig:
     near_original: int = 10  # paths a scene that run smoothly along its training cameras
     free: int = 30  # paths a scene of the other families, in turn
     seed: int = 0  # of every random choice
+    gpus: float = 0.25  # of a GPU, for each process that draws with gsplat or repairs on one
     zone: ZoneSource = ZoneSource.auto  # where the camera may stand: near training cameras (cameras), in
     # free space (free_space), or auto: the former where the scene comes with cameras
     zone_radius: float = 0.35  # of the zone about every camera, in units of their median distance r from
@@ -85,7 +86,7 @@ class SplatConfig:
         limits: dict[str, tuple[float, float]] = {
             "frames": (100, 100_000), "fps": (1, 120), "width": (16, 8192), "height": (16, 8192),
             "near_original": (0, 1000), "free": (0, 1000), "seed": (0, 2**31 - 1), "zone_radius": (0.01, 10),
-            "near": (1e-6, 1e6), "speed_max": (1e-3, 1e3), "speed_max_r": (1e-3, 1e3),
+            "near": (1e-6, 1e6), "speed_max": (1e-3, 1e3), "speed_max_r": (1e-3, 1e3), "gpus": (0.01, 8),
             "turn_max_deg": (0.1, 360), "coverage": (0, 1), "frustum_share": (0, 1), "empty_tiles": (0, 1),
             "alpha_min": (0, 1), "contrast_min": (0, 255), "blank_share": (0, 1), "black_start": (0, 1),
         }
@@ -104,6 +105,13 @@ class SplatConfig:
         if self.metres_per_unit is not None and not 0 < self.metres_per_unit < math.inf:
             raise ValueError(f"source.splats.metres_per_unit={self.metres_per_unit}: must be above 0, or "
                              "null where the unit is unknown")
+
+
+    @property
+    def gpu_share(self) -> float:
+        """What a process that makes these videos needs of a GPU; `drawer` must be settled."""
+        repairs = self.refine.repository is not None and self.refine.device.startswith("cuda")
+        return self.gpus if self.drawer is Drawer.gsplat or repairs else 0.0
 
 
 @dataclass(frozen=True)
@@ -126,5 +134,6 @@ class SplatVideo:
         """All that changes what the video shows, but for the files of the scene."""
         settings = dataclasses.asdict(self.settings)
         refine = settings.pop("refine")
+        del settings["gpus"]
         refined = refine["model"] if refine["repository"] else None
         return f"{self.candidate}|{settings}|{refined}"

@@ -27,7 +27,7 @@ def spline(waypoints: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _catmull_rom(waypoints: np.ndarray, parameter: np.ndarray) -> np.ndarray:
-    """Positions at a parameter in waypoints: the pyramid of interpolations with knots sqrt(distance) apart."""
+    """Positions at a parameter in waypoints: a pyramid of interpolations, knots sqrt(distance) apart."""
     ends = 2 * waypoints[0] - waypoints[1], 2 * waypoints[-1] - waypoints[-2]
     points = np.concatenate([ends[0][None], waypoints, ends[1][None]])
     steps = np.sqrt(np.linalg.norm(np.diff(points, axis=0), axis=1)).clip(1e-9)
@@ -46,8 +46,8 @@ def _catmull_rom(waypoints: np.ndarray, parameter: np.ndarray) -> np.ndarray:
 
 
 def squad(rotations: np.ndarray, parameter: np.ndarray) -> np.ndarray:
-    """Rotations (N, 3, 3) at a parameter in waypoints (N,), through rotations (m, 3, 3): spherical
-    quadrangle interpolation, smooth at the waypoints."""
+    """Rotations (N, 3, 3) at a parameter in waypoints (N,), through rotations (m, 3, 3):
+    spherical quadrangle interpolation, smooth at the waypoints."""
     whole = Rotation.from_matrix(rotations)
     turns = (whole[:-1].inv() * whole[1:]).as_rotvec()
     forth = np.concatenate([turns, turns[-1:]])

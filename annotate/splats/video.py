@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
@@ -19,11 +19,10 @@ from annotate.splats.fitting import Limits, fit_path
 from annotate.splats.free_space import free_space_cameras
 from annotate.splats.gsplat_engine import GsplatDrawing, resolve
 from annotate.splats.paths import Family
+from annotate.splats.refine import repaired
 from annotate.splats.render import CpuDrawing, Drawing
 from annotate.splats.scene import NotWanted, Splats, read_splats
 from annotate.splats.statistics import SceneStatistics, measure_scene, solid_sample
-
-log = logging.getLogger(__name__)
 
 _CRF = 6
 """Of the file that only the cutter reads."""
@@ -124,33 +123,34 @@ def make_video(path: Path, uri: str, video: SplatVideo) -> tuple[str, PlannedVid
     """
     scene, config = load_scene(uri, video), video.settings
     planned = plan_video(scene, video.candidate, config)
-    draw_video(path, planned, open_drawing(scene.splats, config), config)
-    return scene.content, planned
-
-
-def draw_video(path: Path, planned: PlannedVideo, drawing: Drawing, config: SplatConfig) -> None:
-    """Draw every frame and write the MP4 at `path`. Raises NotWanted for one that shows too little."""
-    frames = len(planned.c2w)
-    most_blank = int(config.blank_share * frames)
+    frames = drawn_frames(planned, open_drawing(scene.splats, config), config)
+    if config.refine.repository is not None:
+        frames = repaired(frames, config.refine)
     writer: ClipWriter | None = ClipWriter(planned.size, Fraction(config.fps), _CRF)
-    blank = 0
+    assert writer is not None
     try:
-        assert writer is not None
-        for number, c2w in enumerate(planned.c2w):
-            rgb, alpha = drawing.frame(c2w, planned.intrinsics)
-            image = (rgb.clip(0, 1) * 255 + 0.5).astype(np.uint8)
-            luma = image @ _LUMA
-            if number == 0 and (black := float((luma <= _BLACK).mean())) > config.black_start:
-                raise NotWanted("black_start", f"{black:.0%} of the first frame are black, allowed "
-                              f"{config.black_start:.0%}")
-            blank += bool(alpha.mean() < config.alpha_min or luma.std() < config.contrast_min)
-            if blank > most_blank:
-                raise NotWanted("blank", f"more than {config.blank_share:.0%} of {frames} frames are blank "
-                                f"(mean opacity below {config.alpha_min:g}, or contrast below "
-                                f"{config.contrast_min:g})")
-            writer.add(image)
+        for frame in frames:
+            writer.add(frame)
         path.write_bytes(writer.finish())
         writer = None
     finally:
         if writer is not None:
             writer.discard()
+    return scene.content, planned
+
+
+def drawn_frames(planned: PlannedVideo, drawing: Drawing, config: SplatConfig) -> Iterator[np.ndarray]:
+    """Frames (H, W, 3) uint8. Raises NotWanted as soon as too many of them are blank."""
+    count, blank = len(planned.c2w), 0
+    for number, c2w in enumerate(planned.c2w):
+        rgb, alpha = drawing.frame(c2w, planned.intrinsics)
+        image = (rgb.clip(0, 1) * 255 + 0.5).astype(np.uint8)
+        luma = image @ _LUMA
+        if number == 0 and (black := float((luma <= _BLACK).mean())) > config.black_start:
+            raise NotWanted("black_start", f"{black:.0%} of the first frame are black, allowed "
+                            f"{config.black_start:.0%}")
+        blank += bool(alpha.mean() < config.alpha_min or luma.std() < config.contrast_min)
+        if blank > config.blank_share * count:
+            raise NotWanted("blank", f"more than {config.blank_share:.0%} of {count} frames are blank (mean "
+                            f"opacity below {config.alpha_min:g}, or contrast below {config.contrast_min:g})")
+        yield image

@@ -35,8 +35,10 @@ def items(folder: Folder, config: SourceConfig) -> list[SourceItem]:
     Raises ValueError where the splats cannot be drawn here as the settings say.
     """
     from annotate.splats.gsplat_engine import resolve, why_not
+    from annotate.splats.refine import check_refine
 
     config.splats.check()
+    check_refine(config.splats.refine)
     drawer, asked = resolve(config.splats.drawer), config.splats.drawer
     found: list[SourceItem] = []
     guessed: list[str] = []
