@@ -40,7 +40,8 @@ class Sources:
 
     def needs(self) -> list[Need]:
         """What may have to come from the hub."""
-        found = [Need("network", self.network, ("dit", "sana_dit"))]
+        inside = ("transformer",) if is_pipeline(self.network) else ("dit", "sana_dit")
+        found = [Need("network", self.network, inside)]
         if self.codec not in {f"dct{stride}" for stride in STRIDES}:
             found.append(Need("autoencoder", self.codec, ("vae",)))
         if self.text != "hash":
@@ -91,6 +92,8 @@ def find_sources(
     """Those given, else those of the run that trained the network, else the sampler's."""
     network, run = find_network(str(model or sampler.model))
     space = {} if run is None else json.loads((run / "about.json").read_text(encoding="utf-8"))["space"]
+    if is_pipeline(network):
+        space = {"codec": network, "text": network}
     second = refiner_text = None
     if refiner == RELEASED_REFINER:
         second = RELEASED_STREAMING if sampler.streams else RELEASED
@@ -99,6 +102,12 @@ def find_sources(
         second = find_network(refiner)[0]
     return Sources(network, codec or space.get("codec") or sampler.codec,
                    text or space.get("text") or RELEASED_TEXT, second, refiner_text)
+
+
+def is_pipeline(source: str) -> bool:
+    """Whether `source` is a whole pipeline of diffusers': a folder, or a repository that is called so."""
+    folder = Path(source).expanduser()
+    return (folder / "model_index.json").is_file() or (not folder.exists() and source.endswith("-diffusers"))
 
 
 def find_network(source: str) -> tuple[str, Path | None]:

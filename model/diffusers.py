@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from model.config import CameraClamp, DiTConfig
+from model.hub import fetch
 
 if TYPE_CHECKING:
     from diffusers.models.transformers.transformer_sana_wm import SanaWMTransformer3DModel
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 NULL_CAPTION = "y_embedder.y_embedding"
 NULL_CAPTION_FILE = "null_caption.safetensors"
-_THEIR_FILE = "diffusion_pytorch_model"
+_THEIR_FILE, _THEIR_CLASS = "diffusion_pytorch_model", "SanaWMTransformer3DModel"
 _THEIR_NAMES = {"t_embedder.mlp.0.": "t_embedder.linear_1.", "t_embedder.mlp.2.": "t_embedder.linear_2."}
 
 
@@ -57,8 +58,26 @@ def from_diffusers(
 def save_diffusers(network: SanaWM, folder: Path | str) -> None:
     """A folder that `SanaWMTransformer3DModel.from_pretrained` reads, and `load_diffusers` without loss."""
     to_diffusers(network).save_pretrained(folder)
-    null_caption = network.state_dict()[NULL_CAPTION].contiguous()
-    save_file({NULL_CAPTION: null_caption}, Path(folder) / NULL_CAPTION_FILE)
+    save_null_caption(network.state_dict()[NULL_CAPTION], folder)
+
+
+def save_null_caption(null_caption: Tensor, folder: Path | str) -> None:
+    """Put it beside their weights, where `load_diffusers` looks for it."""
+    save_file({NULL_CAPTION: null_caption.contiguous()}, Path(folder) / NULL_CAPTION_FILE)
+
+
+def find_diffusers(source: Path | str) -> Path | None:
+    """The folder of their model that `source` is, or holds as `transformer`; None where there is none. Of
+    repositories on the hub those are theirs whose name ends in -diffusers."""
+    folder = Path(source).expanduser()
+    repository = str(source).removesuffix("/transformer")
+    if not folder.exists() and repository.endswith("-diffusers"):
+        return fetch(repository, "transformer", "network")
+    for place in (folder, folder / "transformer"):
+        about = place / "config.json"
+        if about.is_file() and f'"{_THEIR_CLASS}"' in about.read_text(errors="replace"):
+            return place
+    return None
 
 
 def load_diffusers(folder: Path | str, camera_clamp: CameraClamp = "all") -> SanaWM:

@@ -23,6 +23,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from model.config import DiTConfig
+from model.diffusers import find_diffusers, load_diffusers
 from model.dit import SanaWM
 from model.hub import fetch
 from model.strict import list_faults
@@ -59,8 +60,12 @@ def load(
 
     config: None takes config.json beside the weights, and the released sizes where there is none.
     dtype: None leaves weights as they are stored.
+    A folder of diffusers' `SanaWMPipeline`, or its transformer, is read as diffusers computes it.
     Raises ValueError listing every missing, unexpected and misshapen tensor.
     """
+    theirs = find_diffusers(source)
+    if theirs is not None:
+        return load_diffusers(theirs).to(device=device, dtype=dtype)
     stored = open_checkpoint(source)
     about = stored.path.parent / _CONFIG
     assumed = config is None and not about.is_file()
@@ -184,8 +189,8 @@ def _open_pickle(path: Path) -> Stored:
 def _read_config(path: Path) -> DiTConfig:
     values = json.loads(path.read_text())
     if "_class_name" in values:
-        raise ValueError(f"{path}: of a {values['_class_name']} as diffusers saves it, which "
-                         "model.diffusers.load_diffusers reads")
+        raise ValueError(f"{path}: of a {values['_class_name']} as diffusers saves it; expected a "
+                         "SanaWMTransformer3DModel, given by its folder")
     return DiTConfig.from_json(values, str(path))
 
 

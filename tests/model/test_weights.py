@@ -177,8 +177,8 @@ def test_configurations_that_are_not_of_this_network_are_refused(tmp_path: Path)
     (folder / "config.json").write_text(json.dumps(about | {"dropout": 0.1}))
     with pytest.raises(ValueError, match=r"config\.json: unknown keys \['dropout'\]"):
         load(folder)
-    (folder / "config.json").write_text('{"_class_name": "SanaWMTransformer3DModel"}')
-    with pytest.raises(ValueError, match=r"model\.diffusers\.load_diffusers"):
+    (folder / "config.json").write_text('{"_class_name": "SanaTransformer2DModel"}')
+    with pytest.raises(ValueError, match="of a SanaTransformer2DModel as diffusers saves it"):
         load(folder)
 
 
