@@ -10,11 +10,13 @@ from pathlib import Path
 
 import av
 import numpy as np
+import torch
 from torch import Tensor
 
 from infer.trajectory import FPS
 
 _BT709, _LIMITED = 1, 1
+_PIXEL_FRAMES = 32
 
 
 class GrowingVideo:
@@ -75,9 +77,11 @@ def write_video(path: Path, chunks: Iterable[np.ndarray], crf: int = 18) -> Iter
 
 
 def to_pixels(video: Tensor) -> np.ndarray:
-    """(1, 3, F, H, W) in [-1, 1] to frames (F, H, W, 3) uint8."""
-    pixels = (video[0].float().clamp(-1, 1) + 1).mul_(127.5).round_()
-    return np.ascontiguousarray(pixels.permute(1, 2, 3, 0).byte().cpu().numpy())
+    """(1, 3, F, H, W) in [-1, 1] to frames (F, H, W, 3) uint8, some at a time: a minute of 720p is 10 GB in
+    float32, and there is no room for it twice."""
+    pixels = torch.cat([((part.float().clamp(-1, 1) + 1) * 127.5).round_().byte().cpu()
+                        for part in video[0].split(_PIXEL_FRAMES, 1)], 1)
+    return np.ascontiguousarray(pixels.permute(1, 2, 3, 0).numpy())
 
 
 @dataclass(frozen=True)

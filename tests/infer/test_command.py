@@ -88,20 +88,6 @@ def test_a_preview_shows_the_path_without_weights(tmp_path: Path) -> None:
     assert (page < 100).all(-1).sum() > 500
 
 
-def test_a_plan_grows_with_what_is_asked_and_says_what_fits(capsys: pytest.CaptureFixture[str]) -> None:
-    def peaks(*overrides: str) -> list[float]:
-        assert run(load(InferConfig, "infer", ["plan=true", *overrides])) == 0
-        lines = capsys.readouterr().out.splitlines()
-        assert any("a card of 24 GB" in line for line in lines)
-        return [float(line.split()[-2]) for line in lines if line.startswith(("  all on", "  offload=true"))]
-    short, long = peaks("frames=81"), peaks("frames=961")
-    refined = peaks("frames=961", "refiner=ltx2")
-    assert short[0] < long[0] < refined[0]
-    assert long[1] < long[0]
-    streams = [peaks("sampler=distilled", f"frames={frames}") for frames in (241, 2401)]
-    assert streams[0] == streams[1]
-
-
 def test_every_setting_is_read_and_each_sampler_names_its_weights() -> None:
     kinds = {kind.value: load(InferConfig, "infer", [f"sampler={kind.value}"]) for kind in Kind}
     assert all(config.sampler.kind.value == name for name, config in kinds.items())
