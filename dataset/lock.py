@@ -203,6 +203,22 @@ class DatasetLock:
             return _holder(b"")
 
 
+def current_holder(store: Store) -> Holder | None:
+    """Who says to be writing a data set, as far as can be told without touching the lock; None if nobody, or
+    if the process died on this machine. On another machine a dead holder of an flock looks alive."""
+    with contextlib.suppress(FileNotFoundError):
+        if text := store.read(LOCK):
+            holder = _holder(text)
+            return None if _is_dead(holder) else holder
+    leases = store.list(LEASES)
+    with contextlib.suppress(FileNotFoundError):
+        if leases:
+            holder = _holder(store.read(leases[-1]))
+            stale = time.time() - holder.renewed > holder.stale_after_s
+            return None if holder.released or stale or _is_dead(holder) else holder
+    return None
+
+
 def _lease_path(number: int) -> str:
     return f"{LEASES}/{number:08d}.json"
 

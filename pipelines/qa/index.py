@@ -1,4 +1,4 @@
-"""The index of a data set in memory, as tables that DuckDB answers in milliseconds; follows a running annotation.
+"""The index of a data set in memory, as a table for DuckDB; it follows a running annotation.
 
 What cannot be read (a segment, a shard, a file of verdicts) becomes a sentence in `notices` or a mark in the
 column `trouble`, and breaks nothing.
@@ -133,8 +133,8 @@ class ClipIndex:
     # parts
 
     def _look(self) -> Any:
-        """What changes whenever the index does: sizes of its files and of the shards, and the description, for
-        new thresholds rewrite verdicts in place."""
+        """What changes whenever the index does: sizes of its files and of the shards, and the description,
+        for new thresholds rewrite verdicts in place."""
         return self.store.sizes(INDEX), self.store.sizes(SHARDS), self.store.read(DESCRIPTION)
 
     def _look_at_verdicts(self) -> Any:
@@ -212,8 +212,8 @@ class ClipIndex:
         })
         self._connection.register("incoming", rows)
         self._connection.execute(
-            "update base set judged = s.judged, note = s.note, reviewer = s.reviewer, judged_at = s.judged_at "
-            "from incoming s where base.clip_id = s.clip_id")
+            "update base set judged = s.judged, note = s.note, reviewer = s.reviewer, "
+            "judged_at = s.judged_at from incoming s where base.clip_id = s.clip_id")
         self._connection.unregister("incoming")
         self._seen_verdicts = seen
         return kept
@@ -234,7 +234,7 @@ def _edges(table: pa.Table, description: Description) -> dict[str, tuple[np.ndar
 
 
 def _binned(column: pa.ChunkedArray, edges: np.ndarray) -> np.ndarray:
-    """(n,) uint8: the bin of every value, the outermost also of what lies beyond; `NO_BIN` without a value."""
+    """(n,) uint8: the bin of every value, the outermost also of what lies beyond; `NO_BIN` if none."""
     values = column.to_numpy().astype(np.float64)
     bins = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, len(edges) - 2).astype(np.uint8)
     bins[~np.isfinite(values)] = NO_BIN
