@@ -22,7 +22,7 @@ from dataset.store import Store
 from pipelines.plan import PlanError
 from pipelines.processes import descendants, end
 
-_PACKAGES = ("annotate", "conf", "dataset", "model", "pipelines")
+_PACKAGES = ("annotate", "conf", "dataset", "infer", "model", "pipelines")
 _PROBE_TIMEOUT_S = 60.0
 _WORKER_NICENESS = 5
 """Less than Ray's 15, so that workers which are to stand back behind the others have somewhere to go."""

@@ -1,1 +1,2 @@
-"""The one-minute benchmark of camera-controlled generators: paths, scenes, metrics, report (paper, App. D)."""
+"""The one-minute benchmark of camera-controlled generators: paths, scenes, metrics, report (paper,
+App. D)."""

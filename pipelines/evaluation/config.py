@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from annotate.config import RayConfig
+from infer.offload import Offload
+from infer.precision import PrecisionConfig
 from pipelines.evaluation.path import PathConfig
 from pipelines.evaluation.recovery import RecoveryConfig
 from pipelines.evaluation.revisit import RevisitConfig
@@ -17,10 +19,11 @@ DTYPES = ("auto", "bfloat16", "float32")
 
 @dataclass
 class NetworksConfig:
-    """How the networks make videos; what differs between the three samplers is as they were released."""
+    """How the networks make videos; what differs between the samplers is as they were released."""
 
-    codec: str | None = None  # of networks that were not released: dct32, dct16, dct8, or an LTX-2 autoencoder
-    text: str = "Efficient-Large-Model/gemma-2-2b-it"  # the text encoder: hash, or a Gemma-2
+    codec: str | None = None  # dct32, dct16, dct8, or an LTX-2 autoencoder; null: that of the training run,
+    # or the released one
+    text: str | None = None  # the text encoder: hash, or a Gemma-2; null: as for the codec
     refiner: str = "none"  # second stage: none, ltx2, or a folder of its weights
     steps: int = 60  # of bidirectional and chunk_causal
     guidance: float = 5.0  # of bidirectional and chunk_causal; 1: off
@@ -28,7 +31,9 @@ class NetworksConfig:
     seed: int = 0  # of all noise; the same in every video
     device: str | None = None  # null: a GPU if there is one
     dtype: str = "auto"  # of weights, bfloat16 or float32; auto: bfloat16 on a GPU, float32 on a CPU
-    offload: bool = False  # text encoders are on the GPU only while they read
+    offload: Offload = Offload.none  # none; text: text encoders are on the GPU only while they read; model:
+    # every part only while it works; sequential: the same, block by block
+    precision: PrecisionConfig = field(default_factory=PrecisionConfig)
     crf: int = 18  # of the MP4s: lower is better and larger
 
     def check(self) -> None:
@@ -63,12 +68,12 @@ class EvaluateConfig:
 
     scenes: str = "???"  # a folder of images with prompts, a copy of the published benchmark, or synthetic
     out: str = "???"  # folder of videos, metrics and report; a second run continues it
-    bidirectional: str | None = None  # a network for this sampler: a run's export, a file, a repository of the
-    # hub, or released
+    bidirectional: str | None = None  # a network for this sampler: a run of the trainer, a file, a repository
+    # of the hub, or released
     chunk_causal: str | None = None  # the same for this one
     distilled: str | None = None  # and for this one
-    videos: str | None = None  # other generators by their folders of mp4s: name=folder,name=folder/{case}.mp4;
-    # {case}, {scene} and {path} stand for the names in cases/
+    videos: str | None = None  # other generators by their folders of mp4s: name=folder or
+    # name=folder/{case}.mp4, separated by commas; {case}, {scene} and {path} stand for the names in cases/
     truth: bool = False  # with rendered scenes: their true videos, as the best that can be reached
     wrong: bool = False  # with rendered scenes: true videos of another path, as a control
     prepare: bool = False  # write cases/ and the picture of all paths, for other generators to run, and stop
@@ -105,7 +110,7 @@ class EvaluateConfig:
                 raise ValueError(f"{name}={getattr(self, name)}, allowed 1 or more")
         if not self.prepare and not any([self.bidirectional, self.chunk_causal, self.distilled, self.videos,
                                          self.truth, self.wrong]):
-            raise ValueError("nothing to evaluate: give bidirectional=, chunk_causal=, distilled= or videos=, "
-                             "or truth=true with rendered scenes; or prepare=true")
+            raise ValueError("nothing to evaluate: give bidirectional=, chunk_causal=, distilled= or "
+                             "videos=, or truth=true with rendered scenes; or prepare=true")
         for part in (self.networks, self.path, self.recovery, self.revisit, self.quality, self.run):
             part.check()

@@ -109,8 +109,8 @@ def _matched(times: np.ndarray, poses: int, path: Path) -> tuple[int, np.ndarray
     wanted = np.arange(poses) / FPS
     wanted = wanted[wanted <= times[-1] + period]
     if len(wanted) < ENOUGH * poses:
-        raise ValueError(f"{path}: {len(times)} frames, {times[-1] + period:.2f} s; the path has {poses} poses, "
-                         f"{poses / FPS:.2f} s at {FPS:g} a second, and {ENOUGH:.0%} of it must be shown")
+        raise ValueError(f"{path}: {len(times)} frames, {times[-1] + period:.2f} s; the path has {poses} "
+                         f"poses, {poses / FPS:.2f} s at {FPS:g} a second: {ENOUGH:.0%} must be shown")
     after = np.clip(np.searchsorted(times, wanted), 1, len(times) - 1)
     nearer = wanted - times[after - 1] <= times[after] - wanted
     return 0, np.where(nearer, after - 1, after)

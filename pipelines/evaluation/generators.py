@@ -64,7 +64,8 @@ def find_generators(config: EvaluateConfig) -> list[Generator]:
     for part in filter(None, ((config.videos or "").split(","))):
         name, given, pattern = (piece.strip() for piece in part.partition("="))
         if not given or not pattern or not name or "/" in name or name.startswith("."):
-            raise ValueError(f"videos={config.videos}: {part!r} is not name=folder or name=folder/{{case}}.mp4")
+            raise ValueError(f"videos={config.videos}: {part!r} is not name=folder or "
+                             "name=folder/{case}.mp4")
         found.append(Generator(name, pattern=_pattern(name, pattern)))
     found += [Generator(WRONG)] * config.wrong
     names = [generator.name for generator in found]
@@ -96,13 +97,12 @@ class NetworkMaker:
 
         from infer.pipeline import WorldModel
 
-        sampler = sampler_of(generator.name, config)
-        trained = generator.network != RELEASED
-        dtype = None if config.dtype == "auto" else getattr(torch, config.dtype)
         self._config = config
         self.world = WorldModel.from_pretrained(
-            generator.network if trained else None, codec=config.codec if trained else None, text=config.text,
-            sampler=sampler, refiner=config.refiner, device=config.device, dtype=dtype, offload=config.offload)
+            None if generator.network == RELEASED else generator.network, codec=config.codec,
+            text=config.text, sampler=sampler_of(generator.name, config), refiner=config.refiner,
+            device=config.device, dtype=None if config.dtype == "auto" else getattr(torch, config.dtype),
+            offload=config.offload, precision=config.precision)
 
     def make(self, case: Case, image: Path, target: Path) -> Made:
         """Write the video of a case. Raises ValueError for a case the network cannot do."""
@@ -151,7 +151,8 @@ def make_file(generator: Generator, case: Case, others: list[Case], target: Path
         _link(path, target)
         return Made()
     if case.room is None:
-        raise ValueError(f"{generator.name}: scene {case.scene} is not rendered, so its true video is not known")
+        raise ValueError(f"{generator.name}: scene {case.scene} is not rendered, so its true video is not "
+                         "known")
     c2w = case.c2w if generator.name == TRUTH else _another(case, others).c2w
     _write(Room(case.room, case.size).film(c2w), target, crf)
     return Made()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from annotate.pose.engine import PoseEngine
 from dataset.camera import resize_intrinsics
 from dataset.clip import CameraTrack
 from pipelines.evaluation.cases import Case
@@ -57,7 +58,7 @@ class Metrics:
     clearance: float | None = None  # metres from what is known of the scene; null: nothing is
     seconds: float | None = None  # to make the video; null for other generators' files
     peak_gb: float | None = None  # while it was made
-    peak_of: str | None = None  # cuda: of torch's allocator; process: resident, weights and libraries included
+    peak_of: str | None = None  # cuda: of torch's allocator; process: resident, with weights and libraries
     failure: str | None = None
 
 
@@ -70,7 +71,9 @@ class Measuring:
     quality: QualityConfig
 
 
-def measure(video: Path, case: Case, row: Metrics, config: Measuring) -> tuple[Metrics, CameraTrack]:
+def measure(
+    video: Path, case: Case, row: Metrics, engine: PoseEngine, config: Measuring,
+) -> tuple[Metrics, CameraTrack]:
     """The row with what the video shows, and the camera that was found in it.
 
     A camera that cannot be found is a sentence in `pose_failure`. Raises ValueError for a file that is no
@@ -79,7 +82,7 @@ def measure(video: Path, case: Case, row: Metrics, config: Measuring) -> tuple[M
     frames = VideoFrames(video, len(case.c2w))
     shown = slice(frames.first, frames.first + len(frames))
     wanted, intrinsics = case.c2w[shown], case.intrinsics[shown]
-    track = recover(frames, resize_intrinsics(intrinsics, case.size, frames.size), config.recovery)
+    track = recover(engine, frames, resize_intrinsics(intrinsics, case.size, frames.size), config.recovery)
     row = dataclasses.replace(
         row, frames=len(frames), pose_engine=track.engine, motion=str(track.motion),
         posed_share=float(track.posed.mean()))

@@ -116,8 +116,8 @@ def scene_path(template: Template, around: Surroundings, config: PathConfig) -> 
         if clearance >= config.margin:
             return ScenePath(c2w, retry, clearance)
     raise PathCollides(f"path {template.name}: {clearance:.2f} m from a surface of the scene after "
-                       f"{config.retries} slower tries, allowed {config.margin:g} m; give the scene more room "
-                       "or lower path.margin")
+                       f"{config.retries} slower tries, allowed {config.margin:g} m; give the scene more "
+                       "room or lower path.margin")
 
 
 def speeds(c2w: np.ndarray, fps: float = FPS) -> np.ndarray:

@@ -14,8 +14,8 @@ def proxy_score(picture: np.ndarray) -> float:
     """0 to 100 for (H, W, 3) uint8: 100 · e/(e + 6) · 4/(n + 4).
 
     e: rms gradient of the slightly blurred luma, grey levels a pixel. n: noise, the median size of diagonal
-    second differences of 2x2 pixels over 0.6745 (Donoho and Johnstone 1994), which straight edges do not raise.
-    It knows nothing of beauty or truth; it falls when a video blurs, greys or grows noisy.
+    second differences of 2x2 pixels over 0.6745 (Donoho and Johnstone 1994), which straight edges do not
+    raise. It knows nothing of beauty or truth; it falls when a video blurs, greys or grows noisy.
     """
     luma = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32)
     blurred = cv2.GaussianBlur(luma, (0, 0), 1.0)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from annotate.frames import Frames
+from annotate.learned import LearnedConfig
+from annotate.pose.engine import LearnedEngine, PoseEngine
+from annotate.pose.learned.config import FeedForwardConfig, VipeConfig
 from annotate.pose.stage import ENGINES, PoseStageConfig
 from dataset.clip import CameraTrack, FrameVerdict, Motion
 from dataset.trajectory import Alignment, CameraControlError, camera_control_error
@@ -22,8 +25,11 @@ ENOUGH = 0.5
 class RecoveryConfig:
     """How the cameras of videos are found."""
 
-    engine: str = "classical"  # any pose engine of the annotation
-    intrinsics: str = "requested"  # requested: those asked for are held fixed; estimated: the engine finds them
+    engine: str = "classical"  # a pose engine of the annotation: classical, vipe, pi3x, vggt, depth_anything3
+    intrinsics: str = "requested"  # requested: those asked for are held fixed; estimated: the engine's
+    feed_forward: FeedForwardConfig = field(default_factory=FeedForwardConfig)
+    vipe: VipeConfig = field(default_factory=VipeConfig)
+    learned: LearnedConfig = field(default_factory=LearnedConfig)
 
     def check(self) -> None:
         """Raises ValueError for values that make no sense."""
@@ -32,10 +38,21 @@ class RecoveryConfig:
         if self.intrinsics not in ("requested", "estimated"):
             raise ValueError(f"recovery.intrinsics={self.intrinsics}, allowed requested or estimated")
 
+    def open(self) -> PoseEngine:
+        """The engine; its weights are loaded with the first video."""
+        settings = PoseStageConfig(engine=self.engine, feed_forward=self.feed_forward, vipe=self.vipe)
+        return ENGINES[self.engine](settings, self.learned)
 
-def recover(frames: Frames, intrinsics: np.ndarray, config: RecoveryConfig) -> CameraTrack:
+    @property
+    def num_gpus(self) -> float:
+        """GPUs of a process that runs it."""
+        return self.learned.num_gpus if isinstance(self.open(), LearnedEngine) else 0.0
+
+
+def recover(
+    engine: PoseEngine, frames: Frames, intrinsics: np.ndarray, config: RecoveryConfig,
+) -> CameraTrack:
     """The cameras (F) of a video; intrinsics (F, 4) asked for, in pixels of its frames."""
-    engine = ENGINES[config.engine](PoseStageConfig(engine=config.engine))
     times = np.arange(len(frames)) / FPS
     return engine.estimate(frames, times, intrinsics if config.intrinsics == "requested" else None)
 
@@ -62,5 +79,5 @@ def as_track(c2w: np.ndarray, intrinsics: np.ndarray, size: tuple[int, int]) -> 
     return CameraTrack(
         c2w=c2w, intrinsics=intrinsics, size=size, timestamps=np.arange(count) / FPS,
         sigma_position=np.zeros(count), sigma_rotation_deg=np.zeros(count),
-        frame_verdict=np.full(count, FrameVerdict.GIVEN, np.uint8), motion=Motion.PARALLAX, engine="asked for",
-        unit="m")
+        frame_verdict=np.full(count, FrameVerdict.GIVEN, np.uint8), motion=Motion.PARALLAX,
+        engine="asked for", unit="m")

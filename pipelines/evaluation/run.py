@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from annotate.weights import prepare
 from dataset.funnel import duration
 from dataset.lock import DatasetLock
 from dataset.store import Store
@@ -74,6 +75,8 @@ def run(config: EvaluateConfig) -> int:
     try:
         scenes = find_scenes(config.scenes, config.rooms)[: config.limit]
         generators = find_generators(config)
+        for line in prepare([config.recovery.open()]):
+            print(line, file=sys.stderr)
     except ValueError as error:
         raise PlanError(str(error)) from None
     store = Store(config.out)
@@ -145,8 +148,8 @@ def _finish(
     for row in rows:
         if row.failure:
             print(f"not measured: {row.generator}/{row.case}: {row.failure}", file=sys.stderr)
-    print(f"\n{outcome.measured:,} of {outcome.videos:,} videos measured in this run, {outcome.failed:,} failed, "
-          f"{outcome.unposed:,} without a camera\nmetrics:  {store.name(METRICS)}\n"
+    print(f"\n{outcome.measured:,} of {outcome.videos:,} videos measured in this run, {outcome.failed:,} "
+          f"failed, {outcome.unposed:,} without a camera\nmetrics:  {store.name(METRICS)}\n"
           f"report:   {store.name(REPORT)}")
 
 

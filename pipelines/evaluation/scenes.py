@@ -25,7 +25,7 @@ _IMAGES = (".png", ".jpg", ".jpeg", ".webp")
 _PROMPTS = "prompts.json"
 _PUBLISHED = {Split.simple: "benchmark_v2_smooth_60s", Split.hard: "benchmark_v2_hard_60s"}
 _MANIFEST = "sanawm_export_v2/run_manifest.jsonl"
-_ROOM_PROMPT = "a furnished room"
+ROOM_PROMPT = "a furnished room"
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Scene:
 def find_scenes(source: str, rooms: int) -> list[Scene]:
     """Of a folder, or "synthetic": as many rooms as asked for. Raises ValueError where there are none."""
     if source == SYNTHETIC:
-        return [Scene(f"room-{seed}", _ROOM_PROMPT, room=seed) for seed in range(rooms)]
+        return [Scene(f"room-{seed}", ROOM_PROMPT, room=seed) for seed in range(rooms)]
     folder = Path(source).expanduser()
     if not folder.is_dir():
         raise ValueError(f"scenes={source}: there is no such folder; give one of images with prompts, a copy "

@@ -1,10 +1,11 @@
-"""Makes and measures videos on Ray: networks stay loaded in processes of their own, and a video is measured as
-soon as it is there. A worker that dies takes one video with it, which is tried again."""
+"""Makes and measures videos on Ray: networks and engines stay loaded in processes of their own, and a video
+is measured as soon as it is there. A process that dies takes one video with it, which is tried again."""
 
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from dataset.store import Store
@@ -13,118 +14,117 @@ from pipelines.evaluation.cases import Case
 from pipelines.evaluation.config import EvaluateConfig
 from pipelines.evaluation.generators import Generator
 from pipelines.evaluation.measure import Metrics
-from pipelines.evaluation.worker import Job, Maker, has_video, measure_job, write_row
+from pipelines.evaluation.worker import Job, Maker, Measurer, has_video, write_row
+
+
+@dataclass
+class _Pool:
+    """Processes of one kind, started when there is work for them; each does one job at a time."""
+
+    start: Callable[[], Any]
+    most: int
+    queue: deque[Job] = field(default_factory=deque)
+    idle: list[Any] = field(default_factory=list)
+    busy: dict[Any, tuple[Any, Job]] = field(default_factory=dict)  # by what they will answer
+
+    def send(self) -> None:
+        """Give work to whoever is free."""
+        while self.queue and (self.idle or len(self.busy) < self.most):
+            worker = self.idle.pop() if self.idle else self.start()
+            job = self.queue.popleft()
+            self.busy[worker.run.remote(job)] = worker, job
+
+    def end(self) -> None:
+        import ray
+
+        for worker in [*self.idle, *(worker for worker, _ in self.busy.values())]:
+            ray.kill(worker)
 
 
 class Schedule:
     """Runs jobs; `rows` yields each as it is done."""
 
     def __init__(self, config: EvaluateConfig, cases: Sequence[Case], cluster: Cluster) -> None:
-        import ray
-
         self._config, self._cluster, self._store = config, cluster, Store(config.out)
+        self._cases = list(cases)
         self._deaths: Counter[str] = Counter()
-        self._cases = ray.put(list(cases))
-        self._measure = ray.remote(num_cpus=1, max_retries=0)(measure_job)
-        self._measuring: dict[Any, Job] = {}
-        self._to_measure: deque[Job] = deque()
-        self._most = config.run.workers or max(1, int(cluster.cpus))
 
     def rows(self, jobs: Sequence[Job]) -> Iterator[Metrics]:
-        """The rows of all jobs, as they are finished. Raises StoreFull, and OSError of a broken store."""
-        waiting: dict[Generator, deque[Job]] = {}
+        """The rows of all jobs, as they are finished. Raises StoreFull, OSError of a broken store, and what a
+        network or an engine that cannot be loaded raises."""
+        measuring = self._measurers()
+        waiting: dict[Generator, list[Job]] = {}
         for job in jobs:
             if job.generator.network is None or has_video(self._store, job):
-                self._to_measure.append(job)
+                measuring.queue.append(job)
             else:
-                waiting.setdefault(job.generator, deque()).append(job)
-        for generator, queue in waiting.items():
-            yield from self._make(generator, queue)
-        while self._measuring or self._to_measure:
-            yield from self._wait({}, [])
-
-    def _make(self, generator: Generator, queue: deque[Job]) -> Iterator[Metrics]:
-        """Have a network make its videos; meanwhile others are measured."""
-        import ray
-
-        gpu = self._cluster.gpus >= 1 and self._config.networks.device != "cpu"
-        # On CPUs one process with all of them: several would share memory bandwidth and hold weights each.
-        count = min(self._config.run.workers or max(1, int(self._cluster.gpus)), len(queue)) if gpu else 1
-        threads = 1 if gpu else max(1, int(self._cluster.cpus))
-        maker = ray.remote(num_cpus=0, num_gpus=1 if gpu else 0, max_restarts=0)(Maker)
-
-        def start() -> Any:
-            return maker.options(runtime_env={"env_vars": {"OMP_NUM_THREADS": str(threads)}}).remote(
-                generator, self._config, threads)
-
-        makers = [start() for _ in range(count)]
-        ray.get([each.ready.remote() for each in makers])  # a network that cannot be loaded ends the run
-        making: dict[Any, tuple[Any, Job]] = {}
+                waiting.setdefault(job.generator, []).append(job)
         try:
-            while queue or making:
-                while queue and len(makers) > len(making):
-                    busy = {each for each, _ in making.values()}
-                    free = next(each for each in makers if each not in busy)
-                    job = queue.popleft()
-                    making[free.make.remote(job)] = free, job
-                died: list[tuple[Any, Job]] = []
-                yield from self._wait(making, died)
-                for dead, job in died:
-                    makers[makers.index(dead)] = start()
-                    if self._may_try_again(job):
-                        queue.append(job)
-                    else:
-                        yield self._give_up(job)
+            for generator, its in waiting.items():
+                making = self._makers(generator)
+                making.queue.extend(its)
+                try:
+                    while making.queue or making.busy:
+                        yield from self._advance([making, measuring], measuring)
+                finally:
+                    making.end()
+            while measuring.queue or measuring.busy:
+                yield from self._advance([measuring], measuring)
         finally:
-            for each in makers:
-                ray.kill(each)
+            measuring.end()
 
-    def _wait(
-        self, making: dict[Any, tuple[Any, Job]], died: list[tuple[Any, Job]],
-    ) -> Iterator[Metrics]:
-        """Start what there is room for, wait for one thing to be done, and take it. Makers that died are added
-        to `died`, with the jobs they had."""
+    def _advance(self, pools: Sequence[_Pool], measuring: _Pool) -> Iterator[Metrics]:
+        """Start what there is room for, wait for one thing to be done, and take it."""
         import ray
 
-        while self._to_measure and len(self._measuring) < self._most:
-            job = self._to_measure.popleft()
-            self._measuring[self._measure.remote(job, self._config, self._cases)] = job
-        done, _ = ray.wait([*making, *self._measuring], num_returns=1)
-        reference = done[0]
-        if reference in making:
-            maker, job = making.pop(reference)
-            try:
-                failure = ray.get(reference)
-            except ray.exceptions.RayTaskError:
-                raise
-            except ray.exceptions.RayError:
-                died.append((maker, job))
-                return
-            if failure is None:
-                self._to_measure.append(job)
-            else:
-                yield self._failed(job, failure)
-            return
-        job = self._measuring.pop(reference)
+        for pool in pools:
+            pool.send()
+        done, _ = ray.wait([answer for pool in pools for answer in pool.busy], num_returns=1)
+        pool = next(pool for pool in pools if done[0] in pool.busy)
+        worker, job = pool.busy.pop(done[0])
         try:
-            yield ray.get(reference)
-        except ray.exceptions.RayTaskError:
-            raise
+            answer = ray.get(done[0])
+        except ray.exceptions.RayTaskError as error:  # what the worker raised, not its death
+            raise (error.cause if isinstance(error.cause, Exception) else error) from None
         except ray.exceptions.RayError:
-            if self._may_try_again(job):
-                self._to_measure.append(job)
-            else:
-                yield self._give_up(job)
+            yield from self._died(pool, job)
+            return
+        pool.idle.append(worker)
+        if isinstance(answer, Metrics):
+            yield answer
+        elif answer is not None:
+            yield self._failed(job, answer)
+        else:
+            measuring.queue.append(job)
 
-    def _may_try_again(self, job: Job) -> bool:
+    def _died(self, pool: _Pool, job: Job) -> Iterator[Metrics]:
         self._deaths[job.name] += 1
-        return self._deaths[job.name] < self._config.run.attempts
-
-    def _give_up(self, job: Job) -> Metrics:
-        return self._failed(job, f"killed its worker {self._config.run.attempts} times")
+        if self._deaths[job.name] < self._config.run.attempts:
+            pool.queue.append(job)
+        else:
+            yield self._failed(job, f"killed its worker {self._config.run.attempts} times")
 
     def _failed(self, job: Job, sentence: str) -> Metrics:
         row = job.blank(failure=sentence)
         write_row(self._store, job, row)
         return row
 
+    def _makers(self, generator: Generator) -> _Pool:
+        """On GPUs a process for each; on CPUs one with all of them: several would share the memory's
+        bandwidth and hold weights each."""
+        config, gpus = self._config, int(self._cluster.gpus)
+        gpu = gpus >= 1 and config.networks.device != "cpu"
+        most = min(config.run.workers or gpus, gpus) if gpu else 1
+        threads = 1 if gpu else max(1, int(self._cluster.cpus))
+        return _Pool(lambda: _actor(Maker, 0, float(gpu)).remote(generator, config, threads), most)
+
+    def _measurers(self) -> _Pool:
+        most = self._config.run.workers or max(1, int(self._cluster.cpus))
+        gpus = self._config.recovery.num_gpus
+        return _Pool(lambda: _actor(Measurer, 1, gpus).remote(self._config, self._cases), most)
+
+
+def _actor(kind: type, cpus: float, gpus: float) -> Any:
+    import ray
+
+    return ray.remote(num_cpus=cpus, num_gpus=gpus, max_restarts=0, max_task_retries=0)(kind)

@@ -52,8 +52,7 @@ def _panel(template: Template, config: PathConfig, revisit: RevisitConfig) -> st
             f'<text class="name" x="10" y="17">{escape(template.name)}</text>'
             f'<text x="10" y="29">{escape(told)}</text>{drawn}'
             f'<line class="base" x1="10" x2="166" y1="242" y2="242"/>{fast}{turn}'
-            f'<text x="10" y="254">speed to {speeds(c2w).max():.2f} m/s, turning to '
-            f"{turn_rates(c2w).max():.1f}°/s</text>")
+            f'<text x="10" y="254">to {speeds(c2w).max():.2f} m/s and {turn_rates(c2w).max():.1f}°/s</text>')
 
 
 def _curve(name: str, values: np.ndarray, most: float) -> str:

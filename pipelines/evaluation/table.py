@@ -33,8 +33,10 @@ class Line:
 
 
 PAPER = (
-    Line("SANA-WM, bidirectional", Split.simple, 80, None, 3.11, 1.08, 1.09, peak_gb=49.2, videos_per_hour=29.5),
-    Line("SANA-WM, chunk-causal", Split.simple, 80, None, 7.59, 1.59, 1.63, peak_gb=51.1, videos_per_hour=24.1),
+    Line("SANA-WM, bidirectional", Split.simple, 80, None, 3.11, 1.08, 1.09, peak_gb=49.2,
+         videos_per_hour=29.5),
+    Line("SANA-WM, chunk-causal", Split.simple, 80, None, 7.59, 1.59, 1.63, peak_gb=51.1,
+         videos_per_hour=24.1),
     Line("SANA-WM, chunk-causal + refiner", Split.simple, 80, None, 4.50, 1.39, 1.41, peak_gb=74.7,
          videos_per_hour=22.0, quality_drop=1.17),
     Line("Matrix-Game 3.0", Split.simple, 80, None, 12.96, 1.83, 1.92, peak_gb=106, videos_per_hour=3.1),
@@ -77,9 +79,10 @@ def as_text(rows: Sequence[Metrics]) -> str:
     """For the screen."""
     head = ("generator", "split", "cameras", "RotErr", "TransErr", "CamMC", "frame-wise R / T / C",
             "revisit PSNR", "SSIM", "drop")
-    body = [(line.generator, str(line.split), f"{line.found}/{line.videos}", *(_shown(value) for value in (
-        line.rot_err_deg, line.trans_err, line.cam_mc)), " / ".join(_shown(v) for v in line.framewise),
-        _shown(line.revisit_psnr), _shown(line.revisit_ssim), _shown(line.quality_drop)) for line in lines(rows)]
+    body = [(line.generator, str(line.split), f"{line.found}/{line.videos}", _shown(line.rot_err_deg),
+             _shown(line.trans_err), _shown(line.cam_mc), " / ".join(_shown(v) for v in line.framewise),
+             _shown(line.revisit_psnr), _shown(line.revisit_ssim), _shown(line.quality_drop))
+            for line in lines(rows)]
     widths = [max(len(row[i]) for row in [head, *body]) for i in range(len(head))]
     return "\n".join("  ".join(cell.ljust(width) if i < 2 else cell.rjust(width)
                                for i, (cell, width) in enumerate(zip(row, widths, strict=True))).rstrip()

@@ -1,4 +1,4 @@
-"""What Ray's workers do: make a video, measure one. What goes wrong with one video is written into its row."""
+"""What Ray's workers do: make a video, measure one. What goes wrong with a video is written into its row."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pipelines.evaluation.cases import Case
 from pipelines.evaluation.config import EvaluateConfig
 from pipelines.evaluation.generators import Generator, Made, NetworkMaker, make_file
 from pipelines.evaluation.measure import Measuring, Metrics, measure
+from pipelines.plan import PlanError
 from pipelines.workers import limit_threads, raise_if_full
 
 ROWS, VIDEOS, TRACKS = "rows", "videos", "tracks"
@@ -62,6 +63,7 @@ def job_of(generator: Generator, case: Case, digest: str, config: EvaluateConfig
     """digest: of the case."""
     made = _digest(digest, generator.identity(case, config))
     told = [asdict(part) for part in (config.recovery, config.revisit, config.quality)]
+    del told[0]["learned"]  # where engines are and on what they run
     for machine in ("python", "device", "limit_s"):
         del told[2][machine]
     return Job(generator, case, made, _digest(VERSION, made, told))
@@ -90,41 +92,58 @@ class Maker:
     """A process that holds one network and makes its videos."""
 
     def __init__(self, generator: Generator, config: EvaluateConfig, threads: int) -> None:
+        import torch
+
         limit_threads(threads)
-        self._maker, self._store = NetworkMaker(generator, config.networks), Store(config.out)
+        torch.set_num_threads(threads)
+        self._generator, self._config, self._store = generator, config, Store(config.out)
+        self._maker: NetworkMaker | None = None
 
-    def ready(self) -> None:
-        """Returns once the network is loaded."""
-
-    def make(self, job: Job) -> str | None:
-        """Put the video in place; a sentence where it could not be made."""
+    def run(self, job: Job) -> str | None:
+        """Put the video in place; a sentence where it could not be made. Raises PlanError for a network that
+        cannot be loaded: no video of it can be made."""
+        if self._maker is None:
+            try:
+                self._maker = NetworkMaker(self._generator, self._config.networks)
+            except (ValueError, OSError, ImportError) as error:
+                network = f"{self._generator.name}={self._generator.network}"
+                raise PlanError(f"{network}: {_sentence(error)}") from None
         try:
-            made = self._maker.make(job.case, _local(self._store, job.case.image), _local(self._store, job.video))
-            _note(self._store, job, made)
+            image, video = (_local(self._store, path) for path in (job.case.image, job.video))
+            _note(self._store, job, self._maker.make(job.case, image, video))
         except Exception as error:
             raise_if_full(error)
             return _sentence(error)
         return None
 
 
-def measure_job(job: Job, config: EvaluateConfig, cases: list[Case]) -> Metrics:
-    """Make the video if it takes no network, measure it, and put its row in place."""
-    limit_threads(1)
-    store, row = Store(config.out), job.blank()
-    try:
-        if not has_video(store, job):
-            made = make_file(job.generator, job.case, cases, _local(store, job.video), config.networks.crf)
-            _note(store, job, made)
-        about = json.loads(store.read(job.about_video))
-        row = dataclasses.replace(row, **{key: about[key] for key in ("seconds", "peak_gb", "peak_of")})
-        settings = Measuring(config.recovery, config.revisit, config.quality)
-        row, track = measure(_local(store, job.video), job.case, row, settings)
-        store.write(job.track, track.to_npz())
-    except Exception as error:
-        raise_if_full(error)
-        row.failure = _sentence(error)
-    write_row(store, job, row)
-    return row
+class Measurer:
+    """A process that holds one pose engine and measures videos."""
+
+    def __init__(self, config: EvaluateConfig, cases: list[Case]) -> None:
+        limit_threads(1)
+        self._config, self._cases, self._store = config, cases, Store(config.out)
+        self._settings = Measuring(config.recovery, config.revisit, config.quality)
+        self._engine = config.recovery.open()
+
+    def run(self, job: Job) -> Metrics:
+        """Make the video if it takes no network, measure it, and put its row in place."""
+        row = job.blank()
+        try:
+            if not has_video(self._store, job):
+                target = _local(self._store, job.video)
+                made = make_file(job.generator, job.case, self._cases, target, self._config.networks.crf)
+                _note(self._store, job, made)
+            about = json.loads(self._store.read(job.about_video))
+            row = dataclasses.replace(row, **{key: about[key] for key in ("seconds", "peak_gb", "peak_of")})
+            video = _local(self._store, job.video)
+            row, track = measure(video, job.case, row, self._engine, self._settings)
+            self._store.write(job.track, track.to_npz())
+        except Exception as error:
+            raise_if_full(error)
+            row.failure = _sentence(error)
+        write_row(self._store, job, row)
+        return row
 
 
 def _note(store: Store, job: Job, made: Made) -> None:

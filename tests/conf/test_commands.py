@@ -11,6 +11,7 @@ from conf.help import field_comments, format_help
 
 COMMANDS = {
     "annotate": "annotate.config:AnnotateConfig",
+    "evaluate": "pipelines.evaluation.config:EvaluateConfig",
     "export": "pipelines.export_config:ExportConfig",
     "import_set": "pipelines.import_set_config:ImportSetConfig",
     "infer": "infer.config:InferConfig",

@@ -16,7 +16,8 @@ def main(request: str, answer: str) -> None:
     """Read the request, write the answer."""
     asked = json.loads(Path(request).read_text())
     device = torch.device(asked["device"])
-    found: dict = {"version": f"pyiqa {getattr(pyiqa, '__version__', '')}".strip(), "pictures": [], "pairs": []}
+    version = f"pyiqa {getattr(pyiqa, '__version__', '')}".strip()
+    found: dict = {"version": version, "pictures": [], "pairs": []}
     if asked["pictures"]:
         metric = pyiqa.create_metric(asked["metric"], device=device)
         found["pictures"] = [float(metric(path)) for path in asked["pictures"]]
