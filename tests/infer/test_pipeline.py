@@ -1,6 +1,9 @@
 """The three samplers from picture to frames, on a tiny random network."""
 
+import threading
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +12,11 @@ import pytest
 import torch
 
 from infer.noise import frame_noise
-from infer.offload import Placement
 from infer.pipeline import WorldModel
-from infer.refine import RefinerStage, refined
 from infer.sampler import evaluations
 from infer.video import to_pixels
 from model.flow import inference_sigmas, timestep_sigmas
 from model.mask import Mask, streaming_bounds
-from model.refiner import Refiner, RefinerConfig
-from model.refiner_network import RefinerNetwork
-from model.refiner_text import RefinerText
 from model.rollout import Guidance, cut_chunks, denoise_chunks, denoise_clip, stream
 from tests.infer.conftest import SIZE
 
@@ -84,6 +82,28 @@ def test_a_seed_gives_its_video_again_and_another_seed_another(make_world: Make,
     assert np.abs(a[1:].astype(int) - c[1:]).mean() > 5
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_stages_side_by_side_make_the_same_video(make_world: Make, room: Path, kind: str) -> None:
+    together = make_world(kind)
+    alone = replace(together, overlap=False)
+    a, b = (np.concatenate(list(world.generate(ask(world, room)))) for world in (together, alone))
+    np.testing.assert_array_equal(a, b)
+
+
+def test_a_stream_that_is_read_slowly_is_made_slowly(make_world: Make, room: Path) -> None:
+    """Whoever reads holds up all stages: little is made ahead of what was taken."""
+    world, steps = make_world("distilled", timesteps=[1000, 0]), []
+    stream = world.generate(ask(world, room, camera="w-960"), lambda step, of: steps.append(step))
+    next(stream)
+    before = -1
+    while before != len(steps):
+        before = len(steps)
+        time.sleep(0.2)
+    assert before < 12  # of 40 chunks
+    stream.close()  # type: ignore[attr-defined]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("stage ")]
+
+
 def test_a_longer_stream_begins_like_the_shorter_one(make_world: Make, room: Path) -> None:
     world = make_world("distilled")
     short, long = (np.concatenate(list(world.generate(ask(world, room, frames=frames))))
@@ -131,53 +151,6 @@ def test_prompt_and_path_lead_the_video(make_world: Make, room: Path) -> None:
         np.concatenate(list(world.generate(ask(world, room, **changes))))
         for changes in ({"camera": "w-16"}, {"camera": "w-16", "prompt": "a forest"}, {"camera": "d-16"}))
     assert (plain != other).any() and (plain != turned).any()
-
-
-@pytest.fixture(scope="module")
-def stage() -> RefinerStage:
-    """A tiny random LTX-2 with a tiny random Gemma-3."""
-    from diffusers import SanaWMLTX2RefinerTransformer3DModel
-    from diffusers.pipelines.ltx2.connectors import LTX2TextConnectors
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import Gemma3TextConfig, Gemma3TextModel, PreTrainedTokenizerFast
-
-    torch.manual_seed(0)
-    transformer = SanaWMLTX2RefinerTransformer3DModel(
-        in_channels=128, out_channels=128, num_attention_heads=2, attention_head_dim=12,
-        cross_attention_dim=24, audio_in_channels=4, audio_out_channels=4, audio_num_attention_heads=2,
-        audio_attention_head_dim=6, audio_cross_attention_dim=12, num_layers=1, caption_channels=16)
-    gemma = Gemma3TextModel(Gemma3TextConfig(
-        vocab_size=8, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2,
-        num_key_value_heads=1, head_dim=8, sliding_window=8))
-    kind = dict(num_attention_heads=2, attention_head_dim=8, num_layers=1, num_learnable_registers=4)
-    both = {f"{side}_connector_{name}": value for side in ("video", "audio") for name, value in kind.items()}
-    connectors = LTX2TextConnectors(caption_channels=16, text_proj_in_factor=3, **both)
-    inner = Tokenizer(models.WordLevel({"<pad>": 0, "<unk>": 1, "a": 2, "room": 3}, "<unk>"))
-    inner.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, pad_token="<pad>", unk_token="<unk>")
-    network = RefinerNetwork(transformer.eval().requires_grad_(False))
-    return RefinerStage(Refiner(network, RefinerConfig(window_frames=5)),
-                        RefinerText(gemma, tokenizer, connectors, 12))
-
-
-def test_chunks_are_refined_alike_however_they_come(stage: RefinerStage) -> None:
-    latents, prompt = frame_noise(0, range(11), (128, 2, 3)), stage.read("a room", Placement(torch.device("cpu")))
-    pieces = [torch.cat([*refined(stage.refiner, iter(latents.split(cut, 2)), 11, *prompt, seed=9)], 2)
-              for cut in ([4, 3, 4], [11], [1] * 11)]
-    for other in pieces[1:]:
-        torch.testing.assert_close(other, pieces[0], rtol=0, atol=1e-5)
-    assert torch.equal(pieces[0][:, :, :1], latents[:, :, :1])
-    assert (pieces[0][:, :, 1:] - latents[:, :, 1:]).abs().max() > 0.1
-
-
-def test_a_refined_video_leaves_out_the_picture_it_holds_fixed(
-    make_world: Make, room: Path, stage: RefinerStage,
-) -> None:
-    world = make_world("distilled")
-    world.refiner = stage
-    video = world(room, "a room", "w-48", size=SIZE)
-    assert len(video.frames) == len(video.c2w) == len(video.intrinsics) == 48
-    np.testing.assert_allclose(video.c2w[0, 2, 3], 0.025, atol=1e-6)
 
 
 @pytest.mark.parametrize(("changes", "says"), [

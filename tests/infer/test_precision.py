@@ -80,7 +80,8 @@ def test_full_precision_changes_nothing(network: SanaWM) -> None:
     assert all(torch.equal(a, b) for a, b in zip(same.parameters(), network.parameters(), strict=True))
 
 
-@pytest.mark.parametrize(("precision", "needs"), [("fp8", r"8\.9 \(Ada, Hopper\)"), ("nvfp4", r"10\.0 \(Black")])
+@pytest.mark.parametrize(("precision", "needs"), [("fp8", r"8\.9 \(Ada, Hopper\)"),
+                                                  ("nvfp4", r"10\.0 \(Blackwell\)")])
 @pytest.mark.parametrize("part", ["network", "refiner", "text"])
 def test_what_the_device_cannot_multiply_is_refused_by_its_setting(
     precision: str, needs: str, part: str,
