@@ -37,7 +37,9 @@ BINS = 48
 NO_BIN = 255
 """Of a clip whose score was not measured."""
 MISSING_SHARD, SHORT_SHARD = "missing shard", "truncated shard"
-_LEFT_OUT = ("members", "stage_seconds", "engines")  # large, and never asked for in SQL
+_UNREAD = ("embedding",)  # most of the index's bytes, where there is one
+_NO_QUESTIONS = ("members", "stage_seconds", "engines", "engine_licences")  # large, and never asked for in SQL
+_COLUMNS = [name for name in CLIPS.schema.names if name not in _UNREAD]
 _LIMIT_S = 20.0
 
 _VIEW = """
@@ -169,21 +171,21 @@ class ClipIndex:
                 found[path] = known
             elif path.endswith(".parquet"):
                 try:
-                    found[path] = size, parse_segment(self.store, path, self.store.read(path))
+                    found[path] = size, parse_segment(self.store, path, self.store.read(path), _COLUMNS)
                 except FileNotFoundError:
                     continue  # merged into another one meanwhile, which the next look finds
                 except (SegmentDamaged, OSError) as error:
                     found[path] = size, str(error)
         self._segments = found
         tables = [table for _, table in found.values() if isinstance(table, pa.Table)]
-        table = pa.concat_tables([CLIPS.schema.empty_table(), *tables])
+        table = pa.concat_tables([CLIPS.schema.empty_table().select(_COLUMNS), *tables])
         if pc.count_distinct(table["clip_id"]).as_py() < len(table):
             first = np.unique(np.asarray(table["clip_id"].to_pylist(), str), return_index=True)[1]
             table = table.take(pa.array(np.sort(first)))
         return table.combine_chunks(), [text for _, text in found.values() if isinstance(text, str)]
 
     def _put(self, table: pa.Table, edges: dict[str, tuple[np.ndarray, bool]], troubles: np.ndarray) -> None:
-        flat = table.drop_columns(list(_LEFT_OUT))
+        flat = table.drop_columns([name for name in _NO_QUESTIONS if name in table.column_names])
         flat = flat.append_column("row", pa.array(np.arange(len(table))))
         flat = flat.append_column("seconds", pa.array(row_seconds(table)))
         flat = flat.append_column("trouble", pa.array(troubles, pa.string()))

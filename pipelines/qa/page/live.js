@@ -9,7 +9,7 @@ const [W, H] = [600, 90];
 function chart(pace) {
   const top = Math.max(...pace.map((one) => one.clips), 1);
   const step = W / 60;
-  return h("svg", { viewBox: `0 0 ${W} ${H}`, class: "pace", role: "img", "aria-label": "clips over time" }, pace.flatMap((one) => {
+  return h("svg", { viewBox: `0 0 ${W} ${H}`, class: "pace", preserveAspectRatio: "none", role: "img", "aria-label": "clips over time" }, pace.flatMap((one) => {
     const [all, kept] = [(one.clips / top) * (H - 6), (one.kept / top) * (H - 6)];
     const title = () => h("title", {}, `${new Date(1000 * one.from).toLocaleString()}: ${count(one.clips)} clips, ${count(one.kept)} kept`);
     return [h("rect", { class: "rejected", x: one.bucket * step + 0.5, width: step - 1, y: H - all, height: all }, title()),

@@ -51,6 +51,7 @@ export class Player {
   }
 
   async loadDepth() {
+    if (!this.told.members.includes("depth.npz")) { this.opacity.disabled = true; this.depthNote.textContent = "this clip has none"; return; }
     try {
       this.depth = await get(`clip/${this.told.clip_id}/depth`);
       if (this.depth.range) this.depthNote.textContent = `red ${number(this.depth.range[0])} to blue ${number(this.depth.range[1])}, of ${this.depth.frames.length} frames`;

@@ -10,7 +10,7 @@ export class Plots {
     this.cursors = [];
     this.count = path.times.length;
     this.node = h("div", { class: "plots" });
-    const unit = path.unit;
+    const unit = path.unit === "engine" ? "units of the engine" : path.unit;
     this.add("speed", path.speed, `${unit}/s`);
     this.add("rotation", path.turn, "°/s");
     this.add("focal length", path.focal, "px");
@@ -34,7 +34,8 @@ export class Plots {
     const band = sigmaLog ? [known[0] * Math.exp(-sigmaLog), known[0] * Math.exp(sigmaLog)] : [];
     let low = Math.min(...known, ...band);
     let high = Math.max(...known, ...band);
-    if (high - low < 1e-9 * Math.max(Math.abs(high), 1e-9)) { low -= Math.abs(low) * 0.1 || 1; high += Math.abs(high) * 0.1 || 1; }
+    const flat = high - low < 1e-9 * Math.max(Math.abs(high), 1e-9);
+    if (flat) { low -= Math.abs(low) * 0.1 || 1; high += Math.abs(high) * 0.1 || 1; }
     const x = (k) => (this.count > 1 ? (k / (this.count - 1)) * W : 0);
     const y = (v) => H - 4 - ((v - low) / (high - low)) * (H - 8);
     const svg = h("svg", { viewBox: `0 0 ${W} ${H}`, preserveAspectRatio: "none" });
@@ -54,7 +55,7 @@ export class Plots {
       const error = sigmaLog ? ` ± ${(100 * sigmaLog).toFixed(0)} %` : "";
       out.textContent = values[frame] === null || values[frame] === undefined ? "–" : number(values[frame]) + error;
     });
-    this.node.append(h("div", { class: "plot" }, label, svg, h("small", { class: "top" }, number(high)), h("small", { class: "bottom" }, number(low))));
+    this.node.append(h("div", { class: "plot" }, label, svg, flat ? null : [h("small", { class: "top" }, number(high)), h("small", { class: "bottom" }, number(low))]));
   }
 
   show(frame) { for (const move of this.cursors) move(Math.min(frame, this.count - 1)); }

@@ -53,10 +53,10 @@ export class Scene {
     const axis = { showbackground: false, gridcolor: colour("--line"), zerolinecolor: colour("--line"), color: colour("--soft"), title: { text: "" }, tickfont: { size: 10 } };
     await Plotly.newPlot(this.box, traces, {
       margin: { l: 0, r: 0, t: 0, b: 0 }, paper_bgcolor: "rgba(0,0,0,0)", uirevision: "keep", showlegend: false,
-      scene: { aspectmode: "data", xaxis: axis, yaxis: axis, zaxis: axis, camera: { eye: { x: 0.9, y: -1.5, z: 0.9 } } },
+      scene: { aspectmode: "data", xaxis: axis, yaxis: axis, zaxis: axis, camera: { eye: { x: 1.1, y: -1.75, z: 1 } } },
     }, { displayModeBar: false, responsive: true });
     this.Plotly = Plotly;
-    this.note.textContent = `in ${this.path.unit}${this.path.truth ? ", pale: the true path" : ""}`;
+    this.note.textContent = `in ${this.path.unit === "engine" ? "units of the engine" : this.path.unit}${this.path.truth ? ", pale: the true path" : ""}`;
     this.player.onframe((frame) => this.show(frame));
   }
 
@@ -87,7 +87,7 @@ export class Scene {
       if (!told.points.length) { this.note.textContent = "the clip has no depth with cameras"; return; }
       const [x, y, z] = columns(told.points.map(shown));
       await this.Plotly.addTraces(this.box, { type: "scatter3d", mode: "markers", hoverinfo: "skip", showlegend: false, x, y, z,
-        marker: { size: 1.6, color: told.frames, colorscale: "Viridis", opacity: 0.8 } });
+        marker: { size: 1.3, color: told.frames, colorscale: "Viridis", opacity: 0.8 } });
       this.note.textContent = `${number(told.points.length, 6)} points, coloured by the frame that saw them: wrong poses smear`;
     } catch (error) { this.note.textContent = error.message; }
   }

@@ -34,10 +34,12 @@ export async function show(main) {
       const body = { thresholds: values, filter: asked() };
       const told = await post("tally", body);
       head.replaceChildren(...totals(told));
+      const taking = told.rules.filter((rule) => rule.takes).sort((a, b) => b.takes - a.takes);
       const worst = Math.max(1, ...told.rules.map((rule) => rule.takes));
-      rules.replaceChildren(...told.rules.filter((rule) => rule.takes).sort((a, b) => b.takes - a.takes).map((rule) => h("tr", {},
+      rules.replaceChildren(...taking.map((rule) => h("tr", {},
         h("td", {}, h("code", {}, rule.rule)), h("td", { class: "wide" }, h("span", { class: "bar" }, h("span", { class: "rejected", style: `width:${(100 * rule.takes) / worst}%` }))),
         h("td", {}, count(rule.takes)), h("td", {}, count(rule.alone)))));
+      if (!taking.length) rules.append(h("tr", {}, h("td", { colspan: 4, class: "soft" }, "no rule takes any clip")));
       if (withCharts) for (const one of await post("histograms", body)) charts.get(one.score)?.fill(one);
     } catch (error) { toast(error.message, true); }
   });
