@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 from annotate.caption.config import CaptionConfig
 from annotate.cut.cutter import CutConfig
 from annotate.depth.config import DepthConfig
+from annotate.duplicates.config import DuplicatesConfig
 from annotate.filters import Thresholds
+from annotate.learned import LearnedConfig
+from annotate.overlay.stage import OverlayConfig
 from annotate.pose.stage import PoseStageConfig
 from annotate.quality.stage import QualityConfig
 from annotate.scale.stage import ScaleConfig
@@ -75,7 +78,10 @@ class AnnotateConfig:
     pose: PoseStageConfig = field(default_factory=PoseStageConfig)
     depth: DepthConfig = field(default_factory=DepthConfig)
     scale: ScaleConfig = field(default_factory=ScaleConfig)
+    learned: LearnedConfig = field(default_factory=LearnedConfig)
     quality: QualityConfig = field(default_factory=QualityConfig)
+    overlay: OverlayConfig = field(default_factory=OverlayConfig)
+    duplicates: DuplicatesConfig = field(default_factory=DuplicatesConfig)
     vlm: VlmConfig = field(default_factory=VlmConfig)
     caption: CaptionConfig = field(default_factory=CaptionConfig)
     thresholds: Thresholds = field(default_factory=Thresholds)

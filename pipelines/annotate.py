@@ -12,6 +12,7 @@ from pipelines.command import complain, exit_code, expand_home
     examples=(
         "python -m pipelines.annotate src=synthetic out=demo/dataset",
         "python -m pipelines.annotate src=~/videos out=dataset thresholds=spatialvid source.rig=walking",
+        "python -m pipelines.annotate src=~/videos out=dataset engine=vipe    # or pi3x, vggt, depth_anything3",
         "python -m pipelines.annotate src=s3://bucket/list.parquet out=s3://bucket/dataset ray.address=auto",
     ),
 )
@@ -21,6 +22,8 @@ def main(config: AnnotateConfig) -> int:
     Run the same command again at any time: it finishes what is missing and touches nothing else.
     """
     from annotate.weights import prepare
+    from dataset.store import Store
+    from pipelines.duplicates import settle_duplicates
     from pipelines.job import build_job
     from pipelines.runner import run
     from pipelines.summary import finish, note_start
@@ -32,7 +35,13 @@ def main(config: AnnotateConfig) -> int:
             print(line)
     except ValueError as error:
         return complain(str(error), USAGE_ERROR)
-    return exit_code(lambda: finish(config, job, run(job, lambda outcome: note_start(config, job, outcome))))
+
+    def work() -> int:
+        outcome = run(job, lambda outcome: note_start(config, job, outcome))
+        settle_duplicates(Store(job.out), config.duplicates, job.judge)
+        return finish(config, job, outcome)
+
+    return exit_code(work)
 
 
 if __name__ == "__main__":

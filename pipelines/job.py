@@ -11,7 +11,9 @@ from annotate.caption.stage import CaptionStage
 from annotate.config import AnnotateConfig
 from annotate.cut.cutter import Cutter
 from annotate.depth.stage import DepthStage
+from annotate.duplicates.stage import HashStage
 from annotate.filters import judge
+from annotate.overlay.stage import OverlayStage
 from annotate.pose.stage import GIVEN, MISREAD, PoseStage
 from annotate.quality.cameras import CameraScoreStage
 from annotate.quality.stage import QualityStage
@@ -30,8 +32,10 @@ def build_job(config: AnnotateConfig) -> Job:
     config.run.check()
     stages: list[ClipStage] = [
         QualityStage(config.quality),
-        PoseStage(config.pose),
-        DepthStage(config.depth),
+        OverlayStage(config.overlay),
+        HashStage(config.duplicates),
+        PoseStage(config.pose, config.learned, config.depth.every if config.depth.engine == "pose" else None),
+        DepthStage(config.depth, config.learned),
         ScaleStage(config.scale, config.source.rig),
         CameraScoreStage(),
         CaptionStage(config.caption, config.vlm),

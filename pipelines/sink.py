@@ -19,7 +19,7 @@ from pipelines.rows import ClipRow
 
 Judge = Callable[[ClipRecord], tuple[Verdict, list[str]]]
 
-SCAFFOLD = frozenset({"given.npz", "given_depth.npz", "pose.npz"})
+SCAFFOLD = frozenset({"given.npz", "given_depth.npz", "pose.npz", "structure.npz", "estimate.npz"})
 """Files that stages make for each other and that no data set needs: camera and depth hold all of it."""
 
 NOT_STORED = "not_stored"

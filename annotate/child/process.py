@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+import weakref
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -46,16 +48,13 @@ class Child:
         self._python = str(Path(python).expanduser()) if python else None
         self._start_limit_s = start_limit_s
         self._process: subprocess.Popen[bytes] | None = None
-        self._folder: Path | None = None
+        self._folder = Path()
         self._number = 0
 
     def __getstate__(self) -> dict[str, Any]:
         if self._process is not None:
             raise ValueError(f"the process of {self.name} is running and stays where it is")
         return self.__dict__
-
-    def __del__(self) -> None:
-        self.close()
 
     def ask(self, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any],
             limit_s: float) -> tuple[Arrays, dict[str, Any]]:
@@ -87,20 +86,13 @@ class Child:
 
     def close(self) -> None:
         """End the process; the next request starts another one."""
-        process, self._process = self._process, None
-        if process is None:
-            return
-        if process.stdin is not None:
-            with contextlib.suppress(OSError):
-                process.stdin.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(2.0)
-        self._end(process)
+        if self._process is not None:
+            _end(self._process, self._folder)
+            self._process = None
 
     def _running(self) -> Path:
-        if self._process is None or self._folder is None:
+        if self._process is None:
             self._start()
-        assert self._folder is not None
         return self._folder
 
     def _start(self) -> None:
@@ -116,7 +108,9 @@ class Child:
                 self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=sink, stderr=sink,
                                                  env=environment, cwd=folder, start_new_session=True)
         except OSError as error:
+            shutil.rmtree(folder, ignore_errors=True)
             raise ChildFailed(f"{self.name}: its process cannot be started: {error}") from None
+        weakref.finalize(self, _end, self._process, folder)  # also when this process ends
         self._wait_for(folder / protocol.READY, self._start_limit_s,
                        f"was not ready within {self._start_limit_s:g} s")
 
@@ -143,32 +137,27 @@ class Child:
     def _failed(self, what: str) -> ChildFailed:
         """The error to raise; the process is ended with all that it started."""
         said = self._last_words()
-        process, self._process = self._process, None
-        if process is not None:
-            self._end(process)
+        self.close()
         return ChildFailed(f"the process of {self.name} {what}: {said}")
 
-    def _end(self, process: subprocess.Popen[bytes]) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        if process.stdin is not None:
-            with contextlib.suppress(OSError):
-                process.stdin.close()
-        if self._folder is not None:
-            import shutil
-
-            shutil.rmtree(self._folder, ignore_errors=True)
-            self._folder = None
-
     def _last_words(self) -> str:
-        if self._folder is None:
-            return "no output"
         try:
             text = (self._folder / "log.txt").read_bytes()[-4096:].decode(errors="replace").strip()
         except OSError:
             return "no output"
         return text.splitlines()[-1][-_SAID:] if text else "no output"
+
+
+def _end(process: subprocess.Popen[bytes], folder: Path) -> None:
+    """Kill a process with all that it started, and remove its folder; nothing if that has been done."""
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    if process.stdin is not None:
+        with contextlib.suppress(OSError):
+            process.stdin.close()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _first_line(text: str) -> str:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
 from annotate.frames import Frames
-from dataset.clip import CameraTrack
+from annotate.weights import Needs
+from dataset.clip import CameraTrack, DepthMaps
+
+if TYPE_CHECKING:
+    from annotate.pose.learned.feed_forward import Structure
 
 
 class PoseEngine(Protocol):
@@ -24,4 +28,35 @@ class PoseEngine(Protocol):
         self, frames: Frames, timestamps: np.ndarray, intrinsics: np.ndarray | None = None
     ) -> CameraTrack:
         """frames: F images; timestamps (F,) seconds; intrinsics (F, 4) pixels of `frames.size` if known."""
+        ...
+
+
+@runtime_checkable
+class StructureEngine(PoseEngine, Protocol):
+    """An engine that sees cameras and depth together, in one unit."""
+
+    def structure(
+        self, frames: Frames, timestamps: np.ndarray, intrinsics: np.ndarray | None, every: int
+    ) -> Structure:
+        """Cameras as `estimate` gives them, and depth of every `every`-th frame."""
+        ...
+
+
+@runtime_checkable
+class LearnedEngine(PoseEngine, Protocol):
+    """An engine that has weights."""
+
+    def needs(self) -> list[Needs]:
+        """What has to be installed for it."""
+        ...
+
+
+@runtime_checkable
+class DepthGuided(PoseEngine, Protocol):
+    """An engine that takes depth which came with the clip; its cameras then are in the unit of that depth."""
+
+    def estimate_with_depth(
+        self, frames: Frames, timestamps: np.ndarray, intrinsics: np.ndarray | None, depth: DepthMaps
+    ) -> CameraTrack:
+        """As `estimate`, with depth of some frames."""
         ...

@@ -3,44 +3,82 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
 import numpy as np
 
 from annotate.frames import Frames
+from annotate.learned import LearnedConfig
 from annotate.pose.config import ClassicalConfig
-from annotate.pose.engine import PoseEngine
+from annotate.pose.engine import DepthGuided, LearnedEngine, PoseEngine, StructureEngine
 from annotate.pose.given import central_intrinsics, focal_for_poses, given_cameras, has_intrinsics
+from annotate.pose.learned.config import FeedForwardConfig, RefineConfig, VipeConfig
 from annotate.pose.second import SecondConfig, is_chosen, second_opinion
 from annotate.pose.selfcheck import Outcome, check_convention, check_own
 from annotate.pose.tracks import working_size
 from annotate.stage import Clip, Resources, StageOutput
-from dataset.clip import CameraTrack, ClipRecord, Motion
+from annotate.weights import Needs, licence_fields
+from dataset.clip import CameraTrack, ClipRecord, DepthMaps, Motion
 
 GIVEN = "given"
 MISREAD = "convention self-check"
 """How the failure of given cameras begins when the images contradict them."""
 
 
+class PoseMode(StrEnum):
+    """What is made of cameras and depth that came with a clip (paper, App. B)."""
+
+    default = "default"  # given poses are honoured, others estimated
+    gt_depth = "gt_depth"  # poses are estimated on the given depth, and are in its unit (OmniWorld)
+    gt_pose = "gt_pose"  # given poses are honoured, and estimated ones say how long a metre is (Sekai, DL3DV)
+
+
 @dataclass
 class PoseStageConfig:
     """Which engine estimates cameras, and how its answers are checked."""
 
-    engine: str = "classical"  # the engine for clips that come without poses
+    engine: str = "classical"  # for clips without poses: classical, vipe, pi3x, vggt, depth_anything3
+    mode: PoseMode = PoseMode.default  # what is made of cameras and depth that came with a clip
     classical: ClassicalConfig = field(default_factory=ClassicalConfig)
+    feed_forward: FeedForwardConfig = field(default_factory=FeedForwardConfig)
+    vipe: VipeConfig = field(default_factory=VipeConfig)
+    refine: RefineConfig = field(default_factory=RefineConfig)
     second: SecondConfig = field(default_factory=SecondConfig)
 
+    def __post_init__(self) -> None:
+        self.mode = PoseMode(self.mode)
 
-def _classical(config: PoseStageConfig) -> PoseEngine:
+
+def _classical(config: PoseStageConfig, learned: LearnedConfig) -> PoseEngine:
     from annotate.pose.classical import ClassicalEngine
 
     return ClassicalEngine(config.classical)
 
 
-ENGINES: dict[str, Callable[[PoseStageConfig], PoseEngine]] = {"classical": _classical}
+def _vipe(config: PoseStageConfig, learned: LearnedConfig) -> PoseEngine:
+    from annotate.pose.learned.vipe import VipeEngine
+
+    return VipeEngine(config.vipe, config.feed_forward, learned)
+
+
+def _feed_forward(name: str) -> Callable[[PoseStageConfig, LearnedConfig], PoseEngine]:
+    def make(config: PoseStageConfig, learned: LearnedConfig) -> PoseEngine:
+        from annotate.pose.learned.feed_forward import FeedForwardEngine
+
+        return FeedForwardEngine(name, config.feed_forward, learned)
+
+    return make
+
+
+ENGINES: dict[str, Callable[[PoseStageConfig, LearnedConfig], PoseEngine]] = {
+    "classical": _classical, "vipe": _vipe,
+    **{name: _feed_forward(name) for name in ("pi3x", "vggt", "depth_anything3")}}
 """Every engine by its name; loading is left to the worker that runs it."""
+IN_METRES = ("vipe", "pi3x", "depth_anything3")
+"""Engines whose own unit is the metre, as far as they know it."""
 
 
 class PoseStage:
@@ -50,18 +88,40 @@ class PoseStage:
     """
 
     name = "pose"
-    resources = Resources(num_cpus=1.0)
 
-    def __init__(self, config: PoseStageConfig | None = None) -> None:
+    def __init__(self, config: PoseStageConfig | None = None, learned: LearnedConfig | None = None,
+                 depth_every: int | None = None) -> None:
         self._config = config or PoseStageConfig()
+        self._learned = (learned or LearnedConfig()).absolute()
+        self._depth_every = depth_every  # None: nobody asks for the engine's own depth
         if self._config.engine not in ENGINES:
             raise ValueError(f"pose.engine={self._config.engine}: no such engine; "
                              f"known: {', '.join(ENGINES)}")
-        self._engine = ENGINES[self._config.engine](self._config)
+        self._engine = ENGINES[self._config.engine](self._config, self._learned)
+        self._check_mode()
+        self._needs = self._engine.needs() if isinstance(self._engine, LearnedEngine) else []
+        self.resources = Resources(num_cpus=1.0, num_gpus=self._learned.num_gpus if self._needs else 0.0)
         self.version = f"1+{self._engine.name}-{self._engine.version}"
 
+    def _check_mode(self) -> None:
+        engine, mode = self._config.engine, self._config.mode
+        if mode is PoseMode.gt_depth and not isinstance(self._engine, DepthGuided):
+            raise ValueError(f"pose.mode=gt_depth: the engine {engine} takes no depth; set pose.engine=vipe")
+        if mode is PoseMode.gt_pose and engine not in IN_METRES:
+            raise ValueError(f"pose.mode=gt_pose: the engine {engine} knows no metres; set pose.engine to "
+                             f"one of {', '.join(IN_METRES)}")
+
+    def needs(self) -> Sequence[Needs]:
+        """What a learned engine has to find installed."""
+        return self._needs
+
     def settings(self) -> dict[str, Any]:
-        return dataclasses.asdict(self._config)
+        settings = dataclasses.asdict(self._config)
+        if not self._needs:
+            for unused in ("feed_forward", "vipe", "refine"):
+                settings.pop(unused)
+        weights = {needs.engine: needs.weights for needs in self._needs}
+        return {**settings, "depth_every": self._depth_every, "weights": weights}
 
     def setup(self) -> None:
         import cv2
@@ -73,16 +133,48 @@ class PoseStage:
 
     def process(self, clip: Clip) -> StageOutput:
         given = given_cameras(clip)
-        if given is not None and given.posed.any():
-            return self._honour(clip, given)
+        mode = self._config.mode
+        if given is not None and given.posed.any() and mode is not PoseMode.gt_depth:
+            output = self._honour(clip, given)
+            honoured = CameraTrack.from_npz(output.files["pose.npz"])
+            if mode is PoseMode.gt_pose and honoured.failure is None and honoured.unit != "m":
+                estimate, _ = self._estimate(clip, honoured.timestamps, honoured.intrinsics)
+                output.files["estimate.npz"] = estimate.to_npz()
+                output.fields |= licence_fields(clip.record, self._needs)
+            return output
         known = given.intrinsics if given is not None and has_intrinsics(given) else None
         timestamps = given.timestamps if given is not None else _timestamps(clip)
-        track = self._engine.estimate(clip.frames, timestamps, known)
-        fields = track_fields(track)
+        track, files = self._estimate(clip, timestamps, known)
+        fields = track_fields(track) | licence_fields(clip.record, self._needs)
         if track.failure is None:
             fields |= self._own_check(clip.frames, track)
             fields |= self.ask_again(clip, track, known)
-        return StageOutput(fields, {"pose.npz": track.to_npz()})
+        return StageOutput(fields, {"pose.npz": track.to_npz(), **files})
+
+    def _estimate(
+        self, clip: Clip, timestamps: np.ndarray, known: np.ndarray | None
+    ) -> tuple[CameraTrack, dict[str, bytes]]:
+        """The engine's cameras, adjusted if it is a learned one, and the depth that it saw with them."""
+        frames, engine, files = clip.frames, self._engine, {}
+        if self._config.mode is PoseMode.gt_depth and isinstance(engine, DepthGuided):
+            if "given_depth.npz" not in clip.files:
+                reason = "pose.mode=gt_depth: the clip came without depth"
+                return CameraTrack.failed(reason, timestamps, frames.size, engine.name, Motion.PARALLAX), {}
+            depth = DepthMaps.from_npz(clip.files["given_depth.npz"])
+            track = engine.estimate_with_depth(frames, timestamps, known, depth)
+            track.diagnostics["depth"] = GIVEN
+        elif isinstance(engine, StructureEngine) and self._depth_every is not None:
+            found = engine.structure(frames, timestamps, known, self._depth_every)
+            track = found.track
+            if found.maps is not None:
+                files["structure.npz"] = found.maps.to_npz()
+        else:
+            track = engine.estimate(frames, timestamps, known)
+        if self._needs:
+            from annotate.pose.learned.refine import refine
+
+            track = refine(frames, track, known, self._config.refine, self._config.classical)
+        return track, files
 
     def _honour(self, clip: Clip, given: CameraTrack) -> StageOutput:
         """Cameras that came with the clip, bit for bit, unless the images say that they are misread."""

@@ -93,12 +93,19 @@ def fusion_mask(
     if dynamic is not None:
         mask &= ~np.asarray(dynamic, bool)
     if confidence is not None:
-        logit = np.asarray(confidence, np.float64)
-        mask &= np.isfinite(logit)
-        mask &= np.where(np.isfinite(logit), logit, -np.inf) >= np.log(MIN_CONFIDENCE / (1 - MIN_CONFIDENCE))
-        if mask.any():
-            mask &= logit >= np.quantile(logit[mask], LEAST_CONFIDENT_SHARE)
+        mask = confident(confidence, mask)
     return mask & ~_depth_edges(structure) & ~_depth_edges(metric)
+
+
+def confident(logits: np.ndarray, among: np.ndarray | None = None) -> np.ndarray:
+    """Pixels (H, W) bool of `among`, or of all: confidence of 0.1 or more and not in the least fifth."""
+    logit = np.where(np.isfinite(logits), logits, -np.inf).astype(np.float64)
+    mask = logit >= np.log(MIN_CONFIDENCE / (1 - MIN_CONFIDENCE))
+    if among is not None:
+        mask &= among
+    if mask.any():
+        mask &= logit >= np.quantile(logit[mask], LEAST_CONFIDENT_SHARE)
+    return mask
 
 
 def _depth_edges(depth: np.ndarray) -> np.ndarray:

@@ -136,8 +136,8 @@ def test_the_sample_for_the_second_engine_is_fixed_and_has_the_stated_share():
 
 
 def test_an_unknown_engine_is_refused_at_once_by_name():
-    with pytest.raises(ValueError, match=r"pose\.engine=vipe: no such engine; known: classical"):
-        PoseStage(PoseStageConfig(engine="vipe"))
+    with pytest.raises(ValueError, match=r"pose\.engine=orb: no such engine; known: classical, vipe"):
+        PoseStage(PoseStageConfig(engine="orb"))
 
 
 def test_settings_name_everything_that_changes_the_answer():
