@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request, WebSocket, WebSocketDisconnect
 from fastapi.responses import FileResponse, JSONResponse, Response
@@ -24,6 +25,7 @@ from infer.trajectory import FPS
 _PAGE = Path(__file__).with_name("page")
 _TYPES = {".html": "text/html; charset=utf-8", ".css": "text/css", ".js": "text/javascript"}
 _LEFT = "the visitor left"
+_Value = TypeVar("_Value")
 _READ_AT_ONCE = 2
 """Pictures that are unpacked at a time: each takes a hundred megabytes for a moment."""
 
@@ -152,29 +154,37 @@ async def _listen(socket: WebSocket, engine: Engine, session: Session, config: S
     """Do what the page says, until it is closed. What makes no sense is answered, and changes nothing."""
     while True:
         try:
-            _obey(await socket.receive_json(), engine, session, config)
-        except (ValueError, KeyError, TypeError) as error:
+            _obey(json.loads(await socket.receive_text()), engine, session, config)
+        except ValueError as error:
             session.outbox.put({"kind": "refused", "message": str(error)})
 
 
 def _obey(said: Any, engine: Engine, session: Session, config: ServeConfig) -> None:
-    """One message of the page. Raises ValueError, KeyError or TypeError for one that makes no sense."""
-    kind, now = said["kind"], time.monotonic()
+    """One message of the page. Raises ValueError for one that makes no sense."""
+    kind, now = _value(said, "kind", str), time.monotonic()
     if kind == "shown":
-        engine.count_shown(session, int(said["frames"]), int(said["underruns"]))
+        engine.count_shown(session, _value(said, "frames", int), _value(said, "underruns", int))
         return
     engine.touch(session)
     if kind == "press":
-        session.wheel.press(said["key"], now)
+        session.wheel.press(_value(said, "key", str), now)
     elif kind == "release":
-        session.wheel.release(said["key"], now)
+        session.wheel.release(_value(said, "key", str), now)
     elif kind == "play":
-        longest, text = config.limit.action_characters, said["action"]
+        longest, text = config.limit.action_characters, _value(said, "action", str)
         if len(text) > longest:
             raise ValueError(f"the action string has {len(text)} characters, allowed {longest}")
         session.wheel.play(text)
     elif kind == "stop":
         engine.leave(session, "the drive was stopped")
     else:
-        raise ValueError(f"{str(kind)[:40]!r} is no word of this server; it knows press, release, play, "
+        raise ValueError(f"{kind[:40]!r} is no word of this server; it knows press, release, play, "
                          "shown and stop")
+
+
+def _value(said: Any, name: str, kind: type[_Value]) -> _Value:
+    found = said.get(name) if isinstance(said, dict) else None
+    if type(found) is not kind:
+        wanted = "a text" if kind is str else "a whole number"
+        raise ValueError(f"a message of the page needs {name!r}, {wanted}")
+    return found  # type: ignore[return-value]

@@ -25,7 +25,8 @@ class LimitConfig:
     idle_s: float = 60.0  # seconds without a key or a word after which a drive ends
     keep_s: float = 900.0  # seconds for which the video of a drive that is over can be downloaded
     connect_s: float = 15.0  # seconds in which a visitor who asked for a drive must come for it
-    ahead_s: float = 1.5  # seconds of video made before they are shown; more is smoother, keys act later
+    ahead_s: float = 1.5  # a chunk is made once no more seconds of video wait to be shown; more is smoother,
+    # and keys act later
     image_mb: float = 12.0  # size of an uploaded picture
     image_megapixels: float = 40.0  # and its pixels
     prompt_characters: int = 2000  # of a prompt

@@ -79,8 +79,8 @@ class Engine:
             if limit.each is not None and sum(s.address == address for s in here) >= limit.each:
                 raise Refused(429, f"this address has {limit.each} drives already; end one first")
             if len(here) >= limit.drives + limit.waiting:
-                raise Refused(503, f"all {limit.drives} places are taken and {len(self._waiting)} visitors wait "
-                                   "already; try again in a few minutes")
+                raise Refused(503, f"all {limit.drives} places are taken and {len(self._waiting)} visitors "
+                                   "wait already; try again in a few minutes")
 
     def find(self, name: str) -> Session | None:
         with self._changed:
@@ -181,7 +181,7 @@ class Engine:
             self._running.append(session)
             session.state, session.touched = State.running, now
             session.outbox.put({"kind": "running"})
-        for place, session in enumerate(self._waiting, 1):
+        for place, session in enumerate([session for session in self._waiting if session.connected], 1):
             if session.place != place:
                 session.place = place
                 session.outbox.put({"kind": "waiting", "place": place})
@@ -253,5 +253,5 @@ class Engine:
 
 
 def _place(c2w: np.ndarray) -> dict[str, Any]:
-    """Where frames (f, 4, 4) are on the ground, x to the right and z ahead in metres, and the last looks to."""
+    """Where frames (f, 4, 4) are on the ground, x right and z ahead in metres, and where the last looks."""
     return {"path": c2w[:, [0, 2], 3].round(3).tolist(), "ahead": c2w[-1, [0, 2], 2].round(3).tolist()}

@@ -12,6 +12,7 @@ import threading
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import numpy as np
 
@@ -126,4 +127,4 @@ def _serve(config: ServeConfig, world: WorldModel, listening: socket.socket) -> 
 def _address(config: ServeConfig, listening: socket.socket, token: str | None) -> str:
     port = listening.getsockname()[1]
     host = f"[{config.host}]" if ":" in config.host else config.host
-    return f"http://{host}:{port}/" + (f"?token={token}" if token else "")
+    return f"http://{host}:{port}/" + (f"?token={quote(token)}" if token else "")

@@ -47,18 +47,20 @@ def read_picture(data: bytes, megapixels: float) -> Image:
     """A JPEG, PNG or WebP, its size looked at before it is unpacked. Raises Refused."""
     from PIL import Image as Pillow
 
+    too_many = f"allowed are {megapixels:g} million; send a smaller one"
     try:
         with Pillow.open(io.BytesIO(data), formats=_FORMATS) as opened:
             width, height = opened.size
             if width * height > megapixels * _MB:
-                raise Refused(413, f"the picture has {width} x {height} pixels, allowed {megapixels:g} "
-                                   "million; send a smaller one")
+                raise Refused(413, f"the picture has {width} x {height} pixels, {too_many}")
             return upright(opened)
     except Refused:
         raise
+    except Pillow.DecompressionBombError:
+        raise Refused(413, f"the picture has far too many pixels, {too_many}") from None
     except Pillow.UnidentifiedImageError:
         raise Refused(415, "the file is no picture that can be read here; send a JPEG, PNG or WebP") from None
-    except (OSError, ValueError, SyntaxError, Pillow.DecompressionBombError) as error:
+    except (OSError, ValueError, SyntaxError) as error:
         raise Refused(415, f"the picture is broken: {error}; send another") from None
 
 

@@ -46,7 +46,7 @@ def test_a_chunk_of_poses_that_no_latent_frames_have_is_refused() -> None:
     with pytest.raises(ValueError, match="24 poses of a chunk, expected 8 for each latent frame and one"):
         camera.inputs(c2w[:24])
     camera.inputs(c2w[:25])
-    with pytest.raises(ValueError, match="20 poses of a chunk, expected 8 for each latent frame$"):
+    with pytest.raises(ValueError, match=r"20 poses of a chunk, expected 8 for each latent frame$"):
         camera.inputs(c2w[25:45])
 
 

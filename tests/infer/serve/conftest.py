@@ -99,7 +99,8 @@ def serving(world: WorldModel, folder: Path, config: ServeConfig, token: str | N
     """The server on a free port; its address."""
     engine = Engine(world, config.limit, folder, config.quality, config.crf)
     listening = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(make_app(engine, config, token), log_level="warning", lifespan="off",
+    app = make_app(engine, config, token)
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off",
                                            timeout_graceful_shutdown=5))
     web = threading.Thread(target=server.run, args=([listening],))
     with at_work(engine):
