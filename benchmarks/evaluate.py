@@ -40,7 +40,7 @@ class Scale:
 
 
 SCALES = {
-    "quick": Scale((64, 96), "dct32", "tiny", 25, 2, 6, 2, (2, 2, 2, 5), 2, ("arc-right", "full-circle")),
+    "quick": Scale((128, 192), "dct32", "tiny", 25, 2, 6, 2, (2, 2, 2, 5), 2, ("arc-right", "full-circle")),
     "cpu": Scale((128, 192), "dct16", "small", 49, 2, 192, 4, (3000, 600, 300, 300), 16),
     "gpu": Scale((256, 384), "dct16", "small", 97, 4, 4096, 16, (30000, 6000, 1500, 1500), 30),
 }

@@ -1,17 +1,21 @@
 """Does a network trained by this code go where the camera path says? A small one learns a rendered room.
 
-Clips are drawn along random paths with known cameras, encoded by the cosine codec, and learnt with the
-trainer's own objective and optimiser. Then clips are generated from first frames and paths it has never seen,
-once as they are and once with the paths exchanged between clips; the camera of every generated picture is
-found by comparing it with the room. Writes benchmarks/results/learn.json and .md, docs/images/learn.svg and
-.png.
+Walks through it are filmed and annotated by `pipelines.annotate`, which is told only that somebody walked;
+the clips are encoded by the cosine codec and learnt with the trainer's objective and optimiser. Clips are
+then generated from first frames and along paths it has never seen, once as they are and once with the paths
+exchanged between clips; the cameras of generated pictures are found by comparing them with the room. Writes
+benchmarks/results/learn.json and .md, docs/images/learn.svg and .png.
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
+import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +24,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.learn_plot import plot
-from benchmarks.learn_world import (
-    FPS,
-    HEADING_RAD,
-    TURN_RAD_S,
-    CameraError,
-    Locator,
-    Room,
-    camera_error,
-    draw_path,
-    poses,
+from benchmarks.learn_data import (
+    FILM_FRAMES,
+    FILM_SIZE,
+    Clips,
+    Collector,
+    annotate,
+    annotated_clips,
+    check_cameras,
+    film_walks,
+    true_clips,
 )
+from benchmarks.learn_plot import plot
+from benchmarks.learn_world import FPS, CameraError, Locator, Room, camera_error
 from benchmarks.measure import ROOT, machine, write
-from dataset.batch import Batch
-from dataset.rays import model_camera
 from model.config import DiTConfig
 from model.dct import DCTCodec
 from model.dit import SanaWM
@@ -45,6 +48,7 @@ from train.config import OptimConfig
 from train.objectives import Draws, FlowConfig, FlowMatching, Member
 from train.optim import Ema, Optimiser
 
+PROCESSES = 2
 SHIFT = 3.0
 """Of noise levels: a clip has few tokens, so less noise hides it."""
 BASE = 1000 * torch.tensor([0.1, 0.3, 0.5, 0.7, 0.9], dtype=torch.float64)
@@ -53,11 +57,12 @@ BASE = 1000 * torch.tensor([0.1, 0.3, 0.5, 0.7, 0.9], dtype=torch.float64)
 
 @dataclass
 class Scale:
-    """Sizes of a run. `measured` are the latent frames whose last picture's camera is looked for."""
+    """Sizes of a run."""
 
     size: tuple[int, int] = (64, 96)
     frames: int = 33
-    clips: int = 768
+    films: int = 64
+    every: int = 4
     held_out: int = 24
     stride: int = 16
     channels: int = 48
@@ -66,57 +71,16 @@ class Scale:
     heads: int = 4
     batch: int = 8
     steps: int = 6000
-    minutes: float = 20.0
+    minutes: float = 18.0
     rate: float = 1.0e-3
     sampler_steps: int = 16
-    places: int = 2000
-    measured: tuple[int, ...] = (2, 4)
 
 
 SCALES = {
     "cpu": Scale(),
-    "gpu": Scale((128, 192), 65, 4096, 64, 16, 64, 12, 384, 6, 32, 20000, 60.0, 6e-4, 24, 6000, (2, 4, 6, 8)),
-    "quick": Scale((32, 48), 17, 24, 4, 16, 24, 2, 64, 2, 4, 30, 1.0, 1e-3, 4, 200, (1, 2)),
+    "gpu": Scale((128, 192), 65, 512, 4, 64, 16, 64, 12, 384, 6, 32, 20000, 60.0, 6e-4, 24),
+    "quick": Scale((32, 48), 17, 2, 8, 4, 16, 24, 2, 64, 2, 4, 30, 1.0, 1e-3, 4),
 }
-
-
-@dataclass
-class Clips:
-    """Clips of the room: latents (n, C, T, h, w), places (n, F, 4) and the network's camera inputs."""
-
-    latents: Tensor
-    places: np.ndarray
-    conditions: Tensor
-    plucker: Tensor
-    size: tuple[int, int]
-
-    def take(self, chosen: Tensor) -> Batch:
-        """Some of them as the trainer's batch; the caption says nothing."""
-        count, frames = len(chosen), self.latents.shape[2]
-        video = self.places.shape[1]
-        return Batch(
-            clip_ids=[str(i) for i in chosen.tolist()], sources=[""] * count, captions=[""] * count,
-            size=self.size, camera_conditions=self.conditions[chosen], plucker=self.plucker[chosen],
-            frame_valid=torch.ones(count, frames, dtype=torch.bool),
-            c2w=torch.eye(4, dtype=torch.float64).expand(count, video, 4, 4),
-            intrinsics=torch.ones(count, video, 4, dtype=torch.float64), latents=self.latents[chosen],
-            caption_states=torch.zeros(count, 1, 8), caption_mask=torch.ones(count, 1, dtype=torch.bool))
-
-
-def draw_clips(room: Room, codec: DCTCodec, count: int, scale: Scale, seed: int) -> Clips:
-    """Clips along paths of their own."""
-    rng = np.random.default_rng(seed)
-    places = np.stack([draw_path(rng, scale.frames) for _ in range(count)])
-    k = np.tile(room.intrinsics(scale.size), (scale.frames, 1))
-    latents, conditions, plucker = [], [], []
-    for path in places:
-        c2w = poses(path)
-        video = torch.from_numpy(room.film(c2w)).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
-        camera = model_camera(c2w, k, scale.size, scale.stride)
-        latents.append(codec.encode(video)[0])
-        conditions.append(camera.conditions)
-        plucker.append(camera.plucker)
-    return Clips(torch.stack(latents), places, torch.stack(conditions), torch.stack(plucker), scale.size)
 
 
 def make_network(scale: Scale) -> SanaWM:
@@ -213,32 +177,61 @@ def to_films(codec: DCTCodec, latents: Tensor) -> np.ndarray:
     return video.permute(0, 2, 3, 4, 1).numpy()
 
 
-def measure(locator: Locator, films: np.ndarray, clips: Clips, scale: Scale) -> CameraError:
-    """Between the cameras found in pictures and those of the clips' own paths."""
-    frames = [8 * latent for latent in scale.measured]
-    found = np.stack([locator.find(film[frame]) for film in films for frame in frames])
-    return camera_error(found, clips.places[:, frames].reshape(-1, 4))
+def measure(films: np.ndarray, clips: Clips) -> CameraError:
+    """Between the cameras found in the last pictures of latent frames and those of the clips' own paths.
+
+    Every clip begins with its true first picture, from which the others are followed.
+    """
+    assert clips.places is not None
+    frames = np.arange(8, films.shape[1], 8)
+    with ProcessPoolExecutor(PROCESSES, multiprocessing.get_context("spawn")) as pool:
+        found = list(pool.map(_follow, clips.places[:, 0], films[:, frames]))
+    return camera_error(np.concatenate(found), clips.places[:, frames].reshape(-1, 4))
 
 
-def run(scale: Scale, device: str) -> tuple[dict[str, Any], np.ndarray]:
+def _follow(first: np.ndarray, pictures: np.ndarray) -> np.ndarray:
+    return Locator(_room()).follow(first, list(pictures), 8 / FPS)
+
+
+@cache
+def _room() -> Room:
+    return Room(0, FILM_SIZE)
+
+
+def prepare(scale: Scale, folder: Path) -> tuple[DCTCodec, Clips, Clips, dict[str, Any]]:
+    """The codec, clips to learn from and clips held out, and how good the found cameras are."""
+    codec, begun = DCTCodec(scale.stride, scale.channels), time.monotonic()
+    videos, out = folder / "videos", folder / "dataset"
+    film_walks(videos, scale.films, 1, PROCESSES)
+    annotate(videos, out)
+    clips = annotated_clips(out, Collector(codec, scale.size, scale.frames), scale.every)
+    seen = Collector(codec, scale.size, scale.frames)
+    held_out = true_clips(_room(), seen, scale.held_out, scale.frames, seed=2)
+    found = asdict(check_cameras(out, videos, _room()))
+    found |= {"windows": len(clips.latents), "seconds": round(time.monotonic() - begun)}
+    print(f"{found['metric']} of {found['films']} films in metres, {found['windows']} windows of "
+          f"{scale.frames / FPS:.1f} s", flush=True)
+    return codec, clips, held_out, found
+
+
+def run(scale: Scale, device: str, folder: Path) -> tuple[dict[str, Any], np.ndarray]:
     """Results, and a sheet of pictures."""
-    room, codec = Room(0, scale.size), DCTCodec(scale.stride, scale.channels)
-    clips = draw_clips(room, codec, scale.clips, scale, seed=1)
-    held_out = draw_clips(room, codec, scale.held_out, scale, seed=2)
-    print(f"{scale.clips} clips of {scale.frames} frames, {scale.frames / FPS:.1f} s each", flush=True)
+    codec, clips, held_out, found = prepare(scale, folder)
     network = make_network(scale)
     course = learn(network, clips, held_out, scale, device)
-    locator = Locator(room, scale.places, HEADING_RAD + TURN_RAD_S * scale.frames / FPS)
+    torch.save(network.state_dict(), folder / "network.pt")
+    begun = time.monotonic()
     own = torch.arange(scale.held_out)
     films = {"through the codec": to_films(codec, held_out.latents),
              "generated": generate(network, held_out, own, codec, scale, device),
              "cameras shuffled": generate(network, held_out, own.roll(1), codec, scale, device)}
-    errors = {name: measure(locator, film, held_out, scale) for name, film in films.items()}
+    errors = {name: measure(film, held_out) for name, film in films.items()}
     summary = {name: summarise(error) for name, error in errors.items()}
     ratio = {what: summary["cameras shuffled"][what] / summary["generated"][what]
              for what in ("rotation_deg", "translation_m")}
     results = {"parameters": sum(p.numel() for p in network.parameters()), "steps": course.steps,
-               "train_seconds": round(course.seconds), "loss": course.points, "errors": summary,
+               "annotation": found, "train_seconds": round(course.seconds),
+               "measure_seconds": round(time.monotonic() - begun), "loss": course.points, "errors": summary,
                "shuffled_over_generated": ratio,
                "each": {name: {key: np.round(value, 3).tolist() for key, value in asdict(error).items()}
                         for name, error in errors.items()}}
@@ -255,7 +248,7 @@ def summarise(error: CameraError) -> dict[str, float]:
 
 def sheet(films: dict[str, np.ndarray], scale: Scale, clips: int = 3) -> np.ndarray:
     """Rows of pictures: of some clips the true film, the generated one, and that along another path."""
-    times = [0, *(8 * latent for latent in scale.measured)]
+    times = range(0, scale.frames, 8)
     rows = [np.concatenate([film[clip, frame] for frame in times], 1)
             for clip in range(min(clips, scale.held_out)) for film in films.values()]
     return cv2.resize(np.concatenate(rows), None, fx=2, fy=2, interpolation=cv2.INTER_NEAREST)
@@ -265,14 +258,19 @@ def describe(results: dict[str, Any]) -> str:
     """The page of results."""
     about, errors, ratio = results["machine"], results["errors"], results["shuffled_over_generated"]
     first, last = results["loss"][0], results["loss"][-1]
+    found = results["annotation"]
+    minutes = (found["seconds"] + results["train_seconds"] + results["measure_seconds"]) / 60
     lines = [
         "# Does it follow the camera?", "",
         f"{about['date']}, commit {about['commit']}, {about.get('gpu', about['cpu'])}, {about['threads']} "
-        f"threads, torch {about['torch']}: `{about['command']}`", "",
-        f"A network of {results['parameters'] / 1e6:.1f} M parameters, {results['steps']:,} steps in "
-        f"{results['train_seconds'] / 60:.0f} minutes on {results['scale']['clips']} clips of one rendered "
-        "room with known cameras. Held-out loss: "
-        f"{first[2]:.3f} before, {last[2]:.3f} after; told another clip's path, {last[3]:.3f}.", "",
+        f"threads, torch {about['torch']}: `{about['command']}`, {minutes:.0f} minutes in all", "",
+        f"{found['films']} films of {FILM_FRAMES / FPS:.0f} s of one rendered room, {found['metric']} given in metres "
+        f"by `pipelines.annotate`, filmed and annotated in {found['seconds'] / 60:.1f} minutes. Its cameras, "
+        f"medians: {found['ate_share']:.2%} of the path after Sim(3), {found['scale']:.1%} in scale, "
+        f"{found['focal']:.2%} in focal length. A network of {results['parameters'] / 1e6:.1f} M parameters, "
+        f"{results['steps']:,} steps in {results['train_seconds'] / 60:.0f} minutes on {found['windows']:,} "
+        f"windows of {results['scale']['frames'] / FPS:.1f} s. Held-out loss: {first[2]:.3f} before, "
+        f"{last[2]:.3f} after; told another clip's path, {last[3]:.3f}.", "",
         f"Cameras found in {len(results['each']['generated']['rotation_deg'])} pictures of "
         f"{results['scale']['held_out']} clips along unseen paths, against those paths, means (medians):", "",
         "| clips | rotation | translation |", "|---|---|---|",
@@ -290,13 +288,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scale", choices=sorted(SCALES), default="cpu")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--minutes", type=float, help="of training; the rest takes a third as long again")
+    parser.add_argument("--minutes", type=float, help="of training; the rest takes half as long again")
+    parser.add_argument("--work", type=Path, help="new folder that keeps films, data set and network")
     parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results")
     parser.add_argument("--images", type=Path, default=ROOT / "docs" / "images")
     arguments = parser.parse_args()
     scale = SCALES[arguments.scale]
     scale.minutes = arguments.minutes or scale.minutes
-    results, pictures = run(scale, arguments.device)
+    with tempfile.TemporaryDirectory() as scratch:
+        results, pictures = run(scale, arguments.device, arguments.work or Path(scratch))
     results |= {"machine": machine("learn"), "scale": asdict(scale)}
     arguments.images.mkdir(parents=True, exist_ok=True)
     cv2.imwrite(str(arguments.images / "learn.png"), pictures[..., ::-1])

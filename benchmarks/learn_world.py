@@ -1,36 +1,46 @@
-"""A rendered room for `learn.py`: clips along random paths with known cameras, and where in the room a
-picture was taken from, however blurred it is."""
+"""A rendered room for `learn.py`: walks through it with known cameras, and where in it the pictures of a clip
+were taken from, however blurred they are."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from scipy.interpolate import CubicSpline
 
 from annotate.synthetic.paths import Path
 from annotate.synthetic.render import Renderer
-from annotate.synthetic.scene import build_scene
+from annotate.synthetic.scene import Scene, build_scene
 from annotate.synthetic.spec import Motion, Place, Texture
 from annotate.synthetic.video import FOCAL_OF_WIDTH
 
 FPS = 16.0
 RADIUS_M = 1.4
 """Cameras stay in a disc of the room that is free of furniture."""
-SPEED_M_S = 1.0
-TURN_RAD_S = 0.8
-HEADING_RAD = 0.8
-"""Largest heading of a path's first camera."""
+HEADING_RAD = 0.5
+"""Largest heading, either way: a network sees half of the room and learns that well."""
+KNOT_S = 1.25
+SPEED_M_S = (0.5, 1.1)
+"""Mean speeds between the knots of a walk."""
+FASTEST = np.array([1.6, 0.9])
+"""Metres and radians a second no walk exceeds."""
+_PATTERN = 0.4
+"""Of the walls: enough to be tracked, and little enough for a small network to learn the colours behind."""
 _STEPS = np.array([0.02, 0.02, 0.01, 0.01])
 """Of x, z in metres and heading, pitch in radians, for derivatives."""
-_APART = np.array([0.35, 0.35, 0.25, 0.2])
+_APART = np.array([0.3, 0.3, 0.2, 0.15])
 """Places nearer than this in all four are one start."""
+_PITCH_RAD = (0.0, 0.5)
+_TRIES = 160
+"""Places looked at around the one before."""
 _COARSE, _FINE = 3.0, 1.0
 """Blur in pixels of the small pictures."""
 
 
 class Room:
-    """One room, the same in every clip, seen at `size` (height, width)."""
+    """One room, the same for the same seed and `size` (height, width), at which pictures of it are taken."""
 
     def __init__(self, seed: int, size: tuple[int, int]) -> None:
         def spiral(t: np.ndarray) -> np.ndarray:
@@ -41,8 +51,13 @@ class Room:
             return np.zeros_like(t)
 
         keeps_free = Path(Motion.walk, 60.0, spiral, zero, zero, bob=0.0)
-        rng = np.random.default_rng([seed, 1])
-        self.scene = build_scene(Place.room, keeps_free, rng, Texture.low, size[1], moving=False)
+        def scene(texture: Texture) -> Scene:
+            rng = np.random.default_rng([seed, 1])
+            return build_scene(Place.room, keeps_free, rng, texture, size[1], moving=False)
+
+        plain, rich = scene(Texture.low), scene(Texture.rich)
+        self.scene = Scene(plain.surfaces, lambda: cv2.addWeighted(
+            plain.paint_atlas(), 1 - _PATTERN, rich.paint_atlas(), _PATTERN, 0.0))
         self.size = size
         self._renderers = {size: Renderer(self.scene, size)}
 
@@ -75,18 +90,25 @@ def poses(places: np.ndarray) -> np.ndarray:
     return path.c2w(np.zeros(count))
 
 
-def draw_path(rng: np.random.Generator, frames: int) -> np.ndarray:
-    """Places (F, 4) of a camera that walks straight on and looks elsewhere, turning steadily."""
+def draw_walk(rng: np.random.Generator, frames: int) -> np.ndarray:
+    """Places (F, 4) of a camera that wanders about the free disc and looks around."""
     t = np.arange(frames) / FPS
+    knots = np.arange(t[-1] // KNOT_S + 3) * KNOT_S
     while True:
-        angle, speed = rng.uniform(-np.pi, np.pi), SPEED_M_S * rng.uniform()
-        start = RADIUS_M * np.sqrt(rng.uniform()) * _unit(rng.uniform(-np.pi, np.pi))
-        plan = start + speed * t[:, None] * _unit(angle)
-        if np.linalg.norm(plan[-1]) <= RADIUS_M:
-            break
-    heading = rng.uniform(-HEADING_RAD, HEADING_RAD) + TURN_RAD_S * rng.uniform(-1, 1) * t
-    pitch = rng.uniform(-0.05, 0.15) + rng.uniform(-0.08, 0.08) * t
-    return np.concatenate([plan, heading[:, None], pitch[:, None]], 1)
+        plan = [_in_disc(rng)]
+        while len(plan) < len(knots):
+            there = _in_disc(rng)
+            low, high = SPEED_M_S
+            if low < np.linalg.norm(there - plan[-1]) / KNOT_S < high:
+                plan.append(there)
+        heading = rng.uniform(-HEADING_RAD, HEADING_RAD, len(knots))
+        pitch = rng.uniform(0.15, 0.35, len(knots))  # so that a floor shows how large all is
+        walk = CubicSpline(knots, np.stack([*np.transpose(plan), heading, pitch], -1))(t)
+        rates = np.diff(walk, axis=0) * FPS
+        if (np.linalg.norm(walk[:, :2], axis=1).max() <= RADIUS_M and np.abs(walk[:, 2]).max() <= HEADING_RAD
+                and np.linalg.norm(rates[:, :2], axis=1).max() <= FASTEST[0]
+                and np.abs(rates[:, 2]).max() <= FASTEST[1]):
+            return walk
 
 
 @dataclass(frozen=True)
@@ -106,29 +128,38 @@ def camera_error(found: np.ndarray, true: np.ndarray) -> CameraError:
 
 
 class Locator:
-    """Finds the camera of a picture of the room: the best of many places all over it, then of neighbours.
+    """Finds the cameras of a clip's pictures, the first of which is known, each near the one before.
 
-    Pictures are compared small, without their mean and scale, so that blur counts little; first blurred, for
-    edges far from where they belong to pull, then sharper. It knows nothing of where the camera should be.
+    Of many places that a walk could have reached, the best and then their neighbours. Pictures are compared
+    small, without their mean and scale, so that blur counts little; first blurred, for edges far from where
+    they belong to pull, then sharper. Of where the cameras should be it knows no more.
     """
 
-    def __init__(self, room: Room, places: int, farthest: float, size: tuple[int, int] = (24, 36)) -> None:
-        """places: how many are tried at first.    farthest: largest heading, either way, in radians."""
+    def __init__(self, room: Room, size: tuple[int, int] = (24, 36)) -> None:
         self.room, self.size = room, size
-        rng = np.random.default_rng(0)
-        r, angle = 1.15 * RADIUS_M * np.sqrt(rng.uniform(size=places)), rng.uniform(-np.pi, np.pi, places)
-        heading, pitch = rng.uniform(-farthest, farthest, places), rng.uniform(-0.25, 0.35, places)
-        self.places = np.stack([r * np.cos(angle), r * np.sin(angle), heading, pitch], -1)
-        self._seen = np.stack([self._look(place, _COARSE) for place in self.places])
 
-    def find(self, picture: np.ndarray, tries: int = 5) -> np.ndarray:
-        """Place (4,) from where the picture (H, W, 3), bytes, was most likely taken."""
+    def follow(self, first: np.ndarray, pictures: Sequence[np.ndarray], gap_s: float) -> np.ndarray:
+        """Places (n, 4) of `pictures`, each (H, W, 3) bytes and `gap_s` after the one before; `first` (4,) is
+        the place of the picture before them."""
+        rng, places = np.random.default_rng(0), [first]
+        for picture in pictures:
+            places.append(self._find(picture, places[-1], gap_s, rng))
+        return np.stack(places[1:])
+
+    def _find(self, picture: np.ndarray, before: np.ndarray, gap_s: float,
+              rng: np.random.Generator, tries: int = 3) -> np.ndarray:
+        r, angle = FASTEST[0] * gap_s * np.sqrt(rng.uniform(size=_TRIES)), rng.uniform(-np.pi, np.pi, _TRIES)
+        turn = FASTEST[1] * gap_s * rng.uniform(-1, 1, _TRIES)
+        around = np.stack([before[0] + r * np.cos(angle), before[1] + r * np.sin(angle), before[2] + turn,
+                           rng.uniform(*_PITCH_RAD, _TRIES)], -1)
+        around = around[np.linalg.norm(around[:, :2], axis=1) <= 1.1 * RADIUS_M]
         wanted = self._describe(picture, _COARSE)
+        likeness = np.array([self._look(place, _COARSE) @ wanted for place in around])
         starts: list[np.ndarray] = []
-        for i in np.argsort(self._seen @ wanted)[::-1]:
-            apart = [np.abs(self.places[i] - other) / _APART for other in starts]
+        for i in np.argsort(likeness)[::-1]:
+            apart = [np.abs(around[i] - other) / _APART for other in starts]
             if all((gap > 1).any() for gap in apart):  # neighbours would only end where these do
-                starts.append(self.places[i])
+                starts.append(around[i])
                 if len(starts) == tries:
                     break
         rough = [self._refine(start, wanted, _COARSE) for start in starts]
@@ -142,7 +173,7 @@ class Locator:
         steps = _STEPS * blur
         seen, damping = self._look(place, blur), 1e-2
         slopes = None
-        for _ in range(8):
+        for _ in range(7):
             if slopes is None:
                 slopes = np.stack([self._look(place + step, blur) - seen for step in np.diag(steps)], -1)
             normal, toward = slopes.T @ slopes, slopes.T @ (wanted - seen)
@@ -165,5 +196,7 @@ class Locator:
         return values / max(float(np.linalg.norm(values)), 1e-6)
 
 
-def _unit(angle: float) -> np.ndarray:
-    return np.array([np.cos(angle), np.sin(angle)])
+def _in_disc(rng: np.random.Generator) -> np.ndarray:
+    """A place (2,) within the free disc, not quite at its rim: curves go beyond their knots."""
+    angle = rng.uniform(-np.pi, np.pi)
+    return 0.85 * RADIUS_M * np.sqrt(rng.uniform()) * np.array([np.cos(angle), np.sin(angle)])
