@@ -16,7 +16,7 @@ import numpy as np
 
 from pipelines.evaluation.cases import Case
 from pipelines.evaluation.config import RELEASED, EvaluateConfig, NetworksConfig
-from pipelines.evaluation.rendered import Room
+from pipelines.evaluation.rendered import room_at
 
 NETWORKS = ("bidirectional", "chunk_causal", "distilled")
 TRUTH, WRONG = "truth", "wrong path"
@@ -154,7 +154,7 @@ def make_file(generator: Generator, case: Case, others: list[Case], target: Path
         raise ValueError(f"{generator.name}: scene {case.scene} is not rendered, so its true video is not "
                          "known")
     c2w = case.c2w if generator.name == TRUTH else _another(case, others).c2w
-    _write(Room(case.room, case.size).film(c2w), target, crf)
+    _write(room_at(case.room, case.size).film(c2w), target, crf)
     return Made()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 import numpy as np
 
@@ -14,6 +15,12 @@ from annotate.synthetic.video import FOCAL_OF_WIDTH
 
 FREE_M = 2.6
 """Radius of the disc about the start that holds no furniture."""
+
+
+@lru_cache(maxsize=2)
+def room_at(seed: int, size: tuple[int, int]) -> Room:
+    """A room that was drawn a moment ago is still painted."""
+    return Room(seed, size)
 
 
 class Room:

@@ -17,7 +17,7 @@ from dataset.camera import resize_intrinsics
 from infer.lens import Image, Lens, find_lens, read_image
 from infer.trajectory import Trajectory, read_trajectory
 from pipelines.evaluation.path import Surroundings
-from pipelines.evaluation.rendered import Room
+from pipelines.evaluation.rendered import room_at
 from pipelines.evaluation.templates import Split
 
 SYNTHETIC = "synthetic"
@@ -47,14 +47,14 @@ class Scene:
     def picture(self, size: tuple[int, int]) -> Image:
         """The image the videos begin with; a room's is drawn at `size`. Raises ValueError."""
         if self.room is not None:
-            return Image(Room(self.room, size).image())
+            return Image(room_at(self.room, size).image())
         assert self.image is not None
         return read_image(self.image)
 
     def lens(self, size: tuple[int, int], frames: int, fov: float | None, trajectory: Trajectory) -> Lens:
         """Of the videos, for each frame. Raises ValueError for a view too narrow or too wide."""
         if self.room is not None:
-            return Lens(np.tile(Room(self.room, size).intrinsics, (frames, 1)), "rendered")
+            return Lens(np.tile(room_at(self.room, size).intrinsics, (frames, 1)), "rendered")
         picture, known = self.picture(size), None
         if self.depth is not None and "intrinsics" in (held := _npz(self.depth)):
             known = held["intrinsics"].astype(float).tolist()
@@ -63,7 +63,7 @@ class Scene:
     def surroundings(self, size: tuple[int, int], fov: float | None, assumed_depth: float) -> Surroundings:
         """Depth about the first camera; `assumed_depth` and no points where the scene brings none."""
         if self.room is not None:
-            room = Room(self.room, size)
+            room = room_at(self.room, size)
             return Surroundings.of_depth(room.depth(), room.intrinsics)
         if self.depth is None:
             return Surroundings(assumed_depth, None)
