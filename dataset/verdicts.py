@@ -86,7 +86,10 @@ class VerdictBook:
             paths = _paths(self.store)
             if len(paths) <= max(more_than, 1):
                 return False
-            table = _read(self.store, paths)
+            try:
+                table = _read(self.store, paths)
+            except FileNotFoundError:  # another process folds just now
+                return False
             names = "\n".join(table["judgement_id"].to_pylist())
             whole = f"{VERDICTS}/{hashlib.blake2b(names.encode(), digest_size=10).hexdigest()}.parquet"
             self.store.write(whole, _to_parquet(table))
