@@ -79,3 +79,16 @@ def test_only_a_stream_can_be_driven(make_world: Make, room: Path) -> None:
     world = make_world("chunk_causal")
     with pytest.raises(ValueError, match=r"sampler.kind=chunk_causal: only distilled"):
         next(drive(world, world.prepare(room, "", "none-24", size=SIZE), lambda frames: np.eye(4)[None]))
+
+
+def test_ten_times_the_drive_needs_the_same_memory(
+    make_world: Make, room: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world, caches, decoders = make_world("distilled", timesteps=[1000, 0]), [], []
+    new_cache, open_stream = world.network.new_cache, world.codec.open_stream
+    monkeypatch.setattr(world.network, "new_cache", lambda n: caches.append(new_cache(n)) or caches[-1])
+    monkeypatch.setattr(world.codec, "open_stream", lambda: decoders.append(open_stream()) or decoders[-1])
+    c2w = action_poses(parse_actions("w-1000"))
+    held = [(caches[-1].nbytes(), decoders[-1].nbytes())
+            for _ in islice(drive(world, world.prepare(room, "", "none-24", size=SIZE), steering(c2w)), 30)]
+    assert max(held[:3]) == max(held) and held[0][0] > 0

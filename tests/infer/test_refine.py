@@ -3,6 +3,7 @@ weights are."""
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from infer.live import drive
 from infer.noise import Use, frame_noise
 from infer.offload import BlockStream, Offload, Placement
 from infer.pipeline import WorldModel
@@ -208,3 +210,12 @@ def _part(stage: RefinerStage, name: str) -> torch.nn.Module:
 def test_values_that_make_no_sense_are_refused(changes: dict[str, int], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         RefineConfig(**changes).check()
+
+
+def test_a_refined_drive_shows_the_refined_video_along_its_path(world: WorldModel, room: Path) -> None:
+    request = world.prepare(room, "a room", "w-72", size=SIZE)
+    poses = iter(request.path.c2w)
+    driven = drive(world, request, lambda frames: np.stack([*islice(poses, frames)]))
+    made = np.concatenate([*islice(driven, 3)])
+    np.testing.assert_array_equal(made, np.concatenate([*world.generate(request)]))
+    assert len(made) == 72
