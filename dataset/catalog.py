@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from dataset.clip import PLACEMENT_COLUMNS, SCHEMA_VERSION, from_row, index_schema, to_row
+from dataset.clip import PLACEMENT_COLUMNS, SCHEMA_VERSION, SETTLED_COLUMNS, from_row, index_schema, to_row
 from dataset.rows import VERSION_KEY, RowType
 from dataset.store import Store
 from dataset.verdicts import VerdictsError, in_force, overrule, read_history
@@ -106,7 +106,7 @@ def write_description(store: Store, description: Description) -> None:
 
 CLIPS = RowType(
     name="clips", version=SCHEMA_VERSION, schema=index_schema(), to_row=to_row, from_row=from_row,
-    placement=PLACEMENT_COLUMNS, unwritten=(*PLACEMENT_COLUMNS, "verdict", "reasons"),
+    placement=PLACEMENT_COLUMNS, unwritten=(*PLACEMENT_COLUMNS, *SETTLED_COLUMNS, "verdict", "reasons"),
     describe=read_description,
 )
 """Rows of the index of a data set. Functions below take them unless told of other rows."""

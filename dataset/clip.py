@@ -344,6 +344,9 @@ class ClipRecord:
 PLACEMENT_COLUMNS = ("shard", "members", "annotated_at", "stage_seconds")
 """Columns that may differ between two runs over the same input; all others are content."""
 
+SETTLED_COLUMNS = ("duplicate_similarity", "duplicate_of")
+"""Columns that depend on the other clips of the data set; known, and changed, after a clip is written."""
+
 
 def index_schema() -> pa.Schema:
     """Arrow schema of the index, derived from `ClipRecord`; carries the schema version as metadata."""

@@ -12,7 +12,7 @@ from pipelines.command import complain, exit_code, expand_home
     examples=(
         "python -m pipelines.annotate src=synthetic out=demo/dataset",
         "python -m pipelines.annotate src=~/videos out=dataset thresholds=spatialvid source.rig=walking",
-        "python -m pipelines.annotate src=~/videos out=dataset engine=vipe    # or pi3x, vggt, depth_anything3",
+        "python -m pipelines.annotate src=~/videos out=dataset engine=vipe   # pi3x, vggt, depth_anything3",
         "python -m pipelines.annotate src=s3://bucket/list.parquet out=s3://bucket/dataset ray.address=auto",
     ),
 )

@@ -1,0 +1,1 @@
+"""Logos, watermarks and captions that stand still in the picture while the camera moves."""
