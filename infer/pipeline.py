@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -17,8 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dataset.rays import latent_frames, model_camera
+from dataset.rays import latent_frames
 from infer.camera import CameraConfig, CameraPath, find_path
+from infer.camera_inputs import CameraInputs
 from infer.lens import Image, Lens, find_lens, read_image
 from infer.load import LoadConfig, find_sources, load_parts
 from infer.noise import check_seed
@@ -26,7 +27,7 @@ from infer.offload import Offload, Placement
 from infer.overlap import Line, Pieces, Stage, in_line, in_turn
 from infer.precision import PrecisionConfig
 from infer.refine import RefineConfig, RefinerStage, refined
-from infer.sampler import SamplerConfig, sample
+from infer.sampler import SamplerConfig, Told, sample
 from infer.video import Video, to_pixels
 from model.codec import Codec
 from model.dit import SanaWM
@@ -139,7 +140,7 @@ class WorldModel:
         With a refiner the first frame, the image itself, is left out: the refiner holds it fixed.
         """
         placement = self.placed
-        conditioning, negative = self._conditioning(request)
+        told, negative = self._conditioning(request)
         refining = None if self.refiner is None else self.refiner.read(request.prompt, placement)
         pixels = torch.from_numpy(request.image.copy()).to(placement.device)
         with placement.working(self.codec):
@@ -154,7 +155,7 @@ class WorldModel:
 
         def denoised() -> Pieces:
             with placement.working(self.network):
-                yield from sample(self.network, self.sampler, conditioning, first_frame, request.seed, frames,
+                yield from sample(self.network, self.sampler, told, first_frame, request.seed, frames,
                                   negative, step_done)
 
         stages: list[Stage] = [self._decoded]
@@ -177,16 +178,21 @@ class WorldModel:
         assert self.placement is not None
         return self.placement
 
-    def _conditioning(self, request: Request) -> tuple[Conditioning, tuple[Tensor, Tensor] | None]:
-        """What the network is told, and the negative prompt where it is guided."""
+    def _conditioning(self, request: Request) -> tuple[Told, tuple[Tensor, Tensor] | None]:
+        """What the network is told of a stretch of the video, and the negative prompt where it is guided."""
         device, dtype = self.placed.device, self.network.x_embedder.proj.weight.dtype
-        camera = model_camera(request.path.c2w, request.lens.intrinsics, request.size,
+        camera = CameraInputs(request.path.c2w, request.lens.intrinsics, request.size,
                               self.codec.space_stride)
         with self.placed.working(self.text):
             states, mask = self.text.encode([request.prompt])
             negative = self.text.encode_negative([request.negative]) if self.sampler.guided else None
-        told = Conditioning(states.to(device, dtype), mask.to(device), camera.conditions[None].to(device),
-                            camera.plucker[None].to(device, dtype))
+        caption = Conditioning(states.to(device, dtype), mask.to(device))
+
+        def told(start: int, stop: int) -> Conditioning:
+            seen = camera.frames(start, stop)
+            return replace(caption, camera_conditions=seen.conditions[None].to(device),
+                           plucker=seen.plucker[None].to(device, dtype))
+
         return told, None if negative is None else (negative[0].to(device, dtype), negative[1].to(device))
 
     def _refined(

@@ -4,7 +4,7 @@ whose memory does not grow. Each yields clean latents in the order of time.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from itertools import pairwise
@@ -24,6 +24,9 @@ class Kind(Enum):
     bidirectional = "bidirectional"
     chunk_causal = "chunk_causal"
     distilled = "distilled"
+
+
+Told = Callable[[int, int], Conditioning]
 
 
 @dataclass
@@ -75,11 +78,12 @@ class SamplerConfig:
 
 
 def sample(
-    network: SanaWM, config: SamplerConfig, conditioning: Conditioning, first_frame: Tensor, seed: int,
+    network: SanaWM, config: SamplerConfig, told: Told, first_frame: Tensor, seed: int,
     frames: int, negative: tuple[Tensor, Tensor] | None = None, progress: Progress | None = None,
 ) -> Iterator[Tensor]:
     """Clean latents (1, C, t, H, W) of `frames` latent frames, as they become final.
 
+    told: what the network is told of frames `start` to `stop`; a stream asks for a chunk at a time.
     first_frame (1, C, 1, H, W): of the image. negative: states and mask of what guidance leads away from.
     """
     shape = (first_frame.shape[1], first_frame.shape[3], first_frame.shape[4])
@@ -89,8 +93,7 @@ def sample(
 
     if config.kind is Kind.distilled:
         bounds = streaming_bounds(frames, config.chunk)
-        chunks = (Chunk(noise(start, stop), conditioning.frames(start, stop))
-                  for start, stop in pairwise(bounds))
+        chunks = (Chunk(noise(start, stop), told(start, stop)) for start, stop in pairwise(bounds))
         yield from stream(network, network.new_cache(1), chunks, timestep_sigmas(config.timesteps),
                           Mask(window=config.window, sink=config.sink), first_frame=first_frame,
                           progress=progress)
@@ -101,11 +104,11 @@ def sample(
         lowest, highest = config.guidance_sigmas
         guidance = Guidance(*negative, scale=config.guidance, sigmas=(lowest, highest))
     if config.kind is Kind.bidirectional:
-        yield denoise_clip(network, noise(0, frames), conditioning, sigmas, guidance=guidance,
+        yield denoise_clip(network, noise(0, frames), told(0, frames), sigmas, guidance=guidance,
                            first_frame=first_frame, second_order=config.second_order, progress=progress)
         return
     starts = Mask.chunk_causal(frames, config.chunk).chunk_starts
-    yield from denoise_chunks(network, noise(0, frames), conditioning, sigmas, starts,
+    yield from denoise_chunks(network, noise(0, frames), told(0, frames), sigmas, starts,
                               interval=config.interval, guidance=guidance, first_frame=first_frame,
                               progress=progress)
 

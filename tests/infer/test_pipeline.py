@@ -49,10 +49,11 @@ def test_frames_that_stream_are_those_of_the_whole_rollout_decoded_at_once(
 ) -> None:
     world = make_world(kind)
     request = ask(world, room)
-    told, negative = world._conditioning(request)
+    tell, negative = world._conditioning(request)
     picture = torch.from_numpy(request.image.copy()).permute(2, 0, 1)[None, :, None] / 127.5 - 1
     first = world.codec.encode(picture)
     frames = (len(request.path) - 1) // 8 + 1
+    told = tell(0, frames)
     noise = frame_noise(3, range(frames), (128, 2, 3))
     with torch.no_grad():
         if kind == "distilled":
