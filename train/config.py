@@ -141,6 +141,8 @@ class ValidateConfig:
     guidance: float = 1.0  # of the caption against the null caption; 1: none
     codec: str | None = None  # to see videos: dct8, dct16, dct32, or a folder or hub id of the LTX-2 VAE;
     # null: the one the latents were made with
+    follow: str | None = "pipelines.follow"  # module that finds the camera of sampled videos, run as
+    # `python -m MODULE video=... camera=...` (seconds a video); null: how well they follow is not measured
 
     def check(self) -> None:
         """Raises ValueError for values that make no sense."""

@@ -45,8 +45,8 @@ def beside(*videos: np.ndarray) -> np.ndarray:
     return joined[:, :height, :width]
 
 
-def write_film(path: Path, video: np.ndarray, fps: float) -> None:
-    """An MP4 of frames (F, H, W, 3) uint8 that appears whole."""
+def write_film(path: Path, video: np.ndarray, fps: float, crf: int = 23) -> None:
+    """An MP4 of frames (F, H, W, 3) uint8 that appears whole; crf: of x264, lower is better and larger."""
     import av
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -55,6 +55,7 @@ def write_film(path: Path, video: np.ndarray, fps: float) -> None:
         stream = file.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
         stream.height, stream.width = video.shape[1:3]
         stream.pix_fmt = "yuv420p"
+        stream.options = {"crf": str(crf)}
         for frame in video:
             file.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))
         file.mux(stream.encode())

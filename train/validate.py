@@ -20,6 +20,7 @@ from model.mask import Mask, streaming_bounds
 from model.rollout import Conditioning, Guidance, cut_chunks, denoise_chunks, denoise_clip, stream
 from train.config import TrainConfig
 from train.film import beside, draw_path, write_film
+from train.follow import Following, measure
 from train.guard import agree
 from train.launch import Ranks
 from train.objectives import FlowConfig, FlowMatching, Member, Objective, conditions
@@ -47,11 +48,18 @@ class Validation:
         training = network.module.training
         network.module.eval()
         found = self._losses(network, objective)
+        followed: list[dict[str, Following]] = []
         for i in range(-(-self.config.validate.videos // self.ranks.groups)):
             number = i * self.ranks.groups + self.ranks.group
-            film = self._film(network, objective, self.clips[i % len(self.clips)], step)
+            clip = self.clips[i % len(self.clips)]
+            made, true = self._films(network, objective, clip)
             if self.ranks.leads and number < self.config.validate.videos:
-                write_film(folder / f"step-{step:08d}-{number}.mp4", film, FPS)
+                path = draw_path(clip.c2w[0, :len(made)].numpy(), made.shape[1])
+                write_film(folder / f"step-{step:08d}-{number}.mp4", beside(made, true, path), FPS)
+                if self.config.validate.follow is not None:
+                    followed.append(self._follow(clip, made, true))
+        if self.config.validate.follow is not None and self.config.validate.videos:
+            found |= self._following(followed)
         network.module.train(training)
         return found
 
@@ -82,8 +90,8 @@ class Validation:
         """Conditions as when training, nothing dropped."""
         return FlowConfig(caption_dropout=0.0, camera=self.config.flow.camera)
 
-    def _film(self, network: Member, objective: Objective, clip: Batch, step: int) -> np.ndarray:
-        """The clip made from its first frame, caption and path; beside it the true one, and the path."""
+    def _films(self, network: Member, objective: Objective, clip: Batch) -> tuple[np.ndarray, np.ndarray]:
+        """The clip made from its first frame, caption and path, and the true one; (F, H, W, 3) bytes."""
         batch = clip.to(self.ranks.device)
         assert batch.latents is not None
         frames = self._same_length(batch)
@@ -93,9 +101,30 @@ class Validation:
         made = self._sample(network, objective, batch, noise, clean[:, :, :1])
         codec = load_codec(self.config.validate.codec or self.space.codec, self.ranks.device)
         codec.check_fingerprint(self.space.codec_fingerprint, f"out={self.config.out}")
-        videos = [_to_pixels(codec.decode(latents.float())) for latents in (made, clean)]
-        path = draw_path(clip.c2w[0, : len(videos[0])].numpy(), videos[0].shape[1])
-        return beside(*videos, path)
+        return _to_pixels(codec.decode(made.float())), _to_pixels(codec.decode(clean.float()))
+
+    def _follow(self, clip: Batch, made: np.ndarray, true: np.ndarray) -> dict[str, Following]:
+        """Errors of the video made, and of the true one as the network's latents hold it."""
+        module = self.config.validate.follow
+        assert module is not None
+        cameras = clip.c2w[0, :len(made)].numpy(), clip.intrinsics[0, :len(made)].numpy()
+        return {name: measure(module, film, *cameras, FPS)
+                for name, film in (("camera", made), ("true_camera", true))}
+
+    def _following(self, followed: list[dict[str, Following]]) -> dict[str, float]:
+        """Means over all videos of all processes, of those whose camera was found."""
+        names = [(who, what) for who in ("camera", "true_camera") for what in ("rotation_deg", "translation")]
+        values = [[getattr(one[who], what) for one in followed] for who, what in names]
+        known = [[value for value in some if value is not None] for some in values]
+        sums = agree([number for some in known for number in (sum(some), len(some))] + [len(followed)],
+                     self._control)
+        means = {f"validation/{who}_{what}": total / count for (who, what), total, count
+                 in zip(names, sums[::2], sums[1::2]) if count}
+        for one in followed:
+            for who, following in one.items():
+                if following.failure is not None:
+                    print(f"validation: no {who.replace('_', ' ')}: {following.failure}", flush=True)
+        return means | {"validation/camera_found": sums[1] / sums[-1]}
 
     def _same_length(self, batch: Batch) -> int:
         """Latent frames that every process has of its clip: where parameters are shared, all must call the

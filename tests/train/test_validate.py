@@ -30,7 +30,7 @@ def test_losses_and_a_film(stage: str, sampler: str, settings, train, tmp_path) 
     """Twice on the same weights: the same numbers."""
     config = settings(tmp_path / "run", stage=stage, steps=2, optim__lr=0.0, validate__every=1,
                       validate__where=HELD_OUT, validate__clips=2, validate__steps=2, validate__bins=3,
-                      validate__sampler=sampler, validate__guidance=2.0)
+                      validate__sampler=sampler, validate__guidance=2.0, validate__follow=None)
     code, said = train(config)
     assert code == 0, said
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
@@ -45,6 +45,19 @@ def test_losses_and_a_film(stage: str, sampler: str, settings, train, tmp_path) 
     assert len(frames) == 17 and frames[0].shape == (64, 96 + 96 + 64, 3)
     made, true = frames[0][:, :96].astype(float), frames[0][:, 96:192].astype(float)
     assert np.abs(made - true).mean() < 6  # the first frame is given to the sampler
+
+
+@pytest.mark.slow
+def test_cameras_of_films_are_looked_for(settings, train, tmp_path) -> None:
+    """Films of 96 x 64 pixels show too little: training says so and goes on."""
+    config = settings(tmp_path / "run", stage="minute", steps=1, validate__every=1, validate__where=HELD_OUT,
+                      validate__clips=1, validate__steps=2)
+    code, said = train(config)
+    assert code == 0, said
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    [found] = [line["validation/camera_found"] for line in lines if "validation/camera_found" in line]
+    assert found == 0
+    assert "validation: no camera: " in said and "validation: no true camera: " in said
 
 
 def test_a_path_to_the_right_is_drawn_to_the_right() -> None:
