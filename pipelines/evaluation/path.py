@@ -10,7 +10,7 @@ from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
 from dataset.camera import relative, rotation_angle_deg, unproject
-from pipelines.evaluation.spline import limit_turns, places_at, smooth, smooth_turns, squad
+from pipelines.evaluation.spline import limit_turns, places_at, smooth, smooth_turns, turns_at
 from pipelines.evaluation.templates import SECONDS, Template
 
 FPS = 16.0
@@ -89,7 +89,7 @@ def unit_path(template: Template, frames: int = FRAMES, turn: float = 12.0) -> n
     # Yaw turns z towards x, pitch turns z towards -y: as the action language has it.
     waypoints = Rotation.from_euler("YX", degrees, degrees=True)
     step = np.radians(turn / FPS)
-    turns = limit_turns(smooth_turns(squad(waypoints, times, query), _rounds(frames)), step)
+    turns = limit_turns(smooth_turns(turns_at(waypoints, times, query), _rounds(frames)), step)
     turns = limit_turns(smooth_turns(turns, _rounds(frames)), step)
     c2w = np.tile(np.eye(4), (frames, 1, 1))
     c2w[:, :3, :3], c2w[:, :3, 3] = turns.as_matrix(), places
