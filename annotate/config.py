@@ -16,6 +16,7 @@ from annotate.quality.stage import QualityConfig
 from annotate.scale.stage import ScaleConfig
 from annotate.source.item import SourceConfig
 from annotate.vlm.config import VlmConfig
+from annotate.vlm.entities import EntitiesConfig
 
 
 @dataclass
@@ -83,6 +84,7 @@ class AnnotateConfig:
     overlay: OverlayConfig = field(default_factory=OverlayConfig)
     duplicates: DuplicatesConfig = field(default_factory=DuplicatesConfig)
     vlm: VlmConfig = field(default_factory=VlmConfig)
+    entities: EntitiesConfig = field(default_factory=EntitiesConfig)
     caption: CaptionConfig = field(default_factory=CaptionConfig)
     thresholds: Thresholds = field(default_factory=Thresholds)
     write: WriteConfig = field(default_factory=WriteConfig)

@@ -22,6 +22,7 @@ from annotate.source.expand import expand
 from annotate.stage import ClipStage
 from annotate.vlm.config import VlmEngine
 from annotate.vlm.endpoint import check_endpoint
+from annotate.vlm.entities import EntitiesStage
 from dataset.report.charts import Bounds
 from pipelines.runner import Job
 
@@ -38,6 +39,7 @@ def build_job(config: AnnotateConfig) -> Job:
         DepthStage(config.depth, config.learned),
         ScaleStage(config.scale, config.source.rig),
         CameraScoreStage(),
+        *([EntitiesStage(config.entities, config.vlm)] if config.entities.enabled else []),
         CaptionStage(config.caption, config.vlm),
     ]
     if config.vlm.engine == VlmEngine.endpoint:

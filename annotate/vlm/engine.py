@@ -17,7 +17,7 @@ from annotate.stage import Resources
 from annotate.vlm.config import EndpointConfig, VlmConfig, VlmEngine
 from annotate.weights import Needs
 
-INSTALL = "pip install 'transformers==5.23.*' pillow"
+INSTALL = "run `pip install 'transformers==5.23.*' pillow torchvision`"
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def _load(settings: str) -> Vlm:
 def needs(config: VlmConfig) -> Needs:
     """What the model needs before a run may start."""
     if config.engine == VlmEngine.transformers:
-        return Needs(f"vlm:{config.model}", config.licence, INSTALL, ("transformers", "PIL"),
+        return Needs(f"vlm:{config.model}", config.licence, INSTALL, ("transformers", "PIL", "torchvision"),
                      weights=config.model)
     return Needs(f"vlm:{config.model}", config.licence, INSTALL)
 
