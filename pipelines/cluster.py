@@ -37,6 +37,13 @@ class Cluster:
     settled: Callable[[], None]
 
 
+def is_connected() -> bool:
+    """Whether whoever embeds us has connected to Ray."""
+    import ray
+
+    return ray.is_initialized()
+
+
 @contextlib.contextmanager
 def connected(config: RayConfig) -> Iterator[Cluster]:
     """Ray, for the time of the block.
@@ -48,7 +55,7 @@ def connected(config: RayConfig) -> Iterator[Cluster]:
     """
     import ray
 
-    if ray.is_initialized():  # by whoever embeds us; theirs to end
+    if is_connected():  # theirs to end
         yield _cluster(lambda: None)
         return
     with contextlib.ExitStack() as quiet:

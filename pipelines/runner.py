@@ -22,7 +22,8 @@ from dataset.lock import DatasetLock
 from dataset.store import Store
 from dataset.upkeep import recover, rejudge, withdraw
 from pipelines.board import BoardClient
-from pipelines.cluster import check_shared, connected
+from pipelines.cluster import check_shared, connected, is_connected
+from pipelines.head_start import head_start, join
 from pipelines.ledger import Ledger, digest
 from pipelines.plan import CUT, Plan, PlanError, chain_keys, make_plan
 from pipelines.progress import Progress
@@ -151,12 +152,15 @@ def _annotate(
     job: Job, store: Store, lock: DatasetLock, ledger: Ledger, videos: Sequence[VideoRow],
     committed: set[str], outcome: Outcome, begun: float,
 ) -> None:
-    with connected(job.ray) as cluster, BoardClient.of_a_run() as board:
+    starts_here = job.ray.address is None and not is_connected()
+    ahead = head_start(job.cutter, ledger, videos) if starts_here else contextlib.nullcontext()
+    with ahead as first, connected(job.ray) as cluster, BoardClient.of_a_run() as board:
         if job.ray.address is not None:
             check_shared({"out": store, "work": ledger.store})
         plan = make_plan(job.cutter, job.stages, cluster.cpus, cluster.gpus, len(videos),
                          job.run.workers, job.run.cutters)
         limits = Limits(job.run.attempts, staging_room(plan, job.run.staged_clips))
+        join(first)
         stream = Stream(job.cutter, plan, ledger, board, limits)
         progress = Progress(outcome.videos, outcome.videos - len(videos), plan.workers)
         sink = _sink(job, store, lock, ledger, committed)

@@ -1,0 +1,76 @@
+"""The first clip, cut by a process of its own while Ray starts."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import tiny
+
+from annotate.cut.cutter import CutConfig, Cutter
+from annotate.source.item import SourceItem
+from dataset.store import Store
+from pipelines.board import Board
+from pipelines.head_start import cut_first, head_start, join
+from pipelines.ledger import Ledger
+from pipelines.rows import ClipRow, VideoRow
+from pipelines.workers import CutWorker, Limits
+
+FRAMES = 9
+
+
+class Alone(Board):
+    """The board of a worker that has it to itself."""
+
+    def wait_for_turn(self, video: str) -> None: ...
+
+    def wait_for_room(self, limit: int) -> None: ...
+
+
+def cutter() -> Cutter:
+    return Cutter(CutConfig(frames=FRAMES, width=128, height=96))
+
+
+def video(folder: Path) -> VideoRow:
+    path = tiny.write_video(folder / "a.mp4", 3 * FRAMES, seed=1)
+    return VideoRow("v", asdict(SourceItem(str(path), id="a")), [])
+
+
+def cut_all(ledger: Ledger, source: VideoRow) -> list[dict[str, Any]]:
+    """What a worker yields, without what it cost."""
+    board: Any = Alone()
+    rows = [ClipRow.from_row(row)
+            for row in CutWorker(cutter(), ledger, board, Limits(3, 9))(source.to_row())]
+    return [asdict(row) | {"seconds": None} for row in rows]
+
+
+def test_cutting_goes_on_behind_the_first_clip(tmp_path: Path) -> None:
+    source = video(tmp_path)
+    plain, ahead = Ledger(Store(tmp_path / "plain")), Ledger(Store(tmp_path / "ahead"))
+    with head_start(cutter(), ahead, [source]) as child:
+        assert child is not None and child.wait(60) == 0
+        join(child)
+    [entry] = ahead.rows("v")
+    assert "mp4" in entry.files and ahead.has_files(entry)
+    assert cut_all(ahead, source) == cut_all(plain, source)
+    assert len(ahead.rows("v")) >= 3
+
+
+def test_its_end_loses_nothing(tmp_path: Path) -> None:
+    source, ledger = video(tmp_path), Ledger(Store(tmp_path / "work"))
+    with head_start(cutter(), ledger, [source]) as child:
+        assert child is not None
+    assert child.poll() is not None
+    assert cut_all(ledger, source) == cut_all(Ledger(Store(tmp_path / "plain")), source)
+
+
+def test_there_is_none_where_it_would_be_work_done_twice(tmp_path: Path) -> None:
+    source, ledger = video(tmp_path), Ledger(Store(tmp_path / "work"))
+    rendered = VideoRow("r", asdict(SourceItem("synthetic://room-walk?seed=1", id="r")), [])
+    with head_start(cutter(), ledger, [rendered]) as child:
+        assert child is None
+    cut_first(cutter(), ledger, source)
+    with head_start(cutter(), ledger, [source]) as child:
+        assert child is None
+    join(None)
