@@ -48,7 +48,7 @@ def read_training_cameras(uri: str, data: bytes, world: World) -> TrainingCamera
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise SceneError("bad_cameras", f"{uri}: expected those of 3DGS (position, rotation, fx, width) "
                          f"or nerfstudio (frames, fl_x, w): {type(error).__name__}: {error}") from None
-    if not np.isfinite(fov).all() or (fov <= 0).any():
+    if not ((fov > 0) & (fov < 179)).all():
         raise SceneError("bad_cameras", f"{uri}: a focal length or width is not a number above 0")
     try:
         return TrainingCameras(check_c2w(c2w, uri), fov)

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 _STEEPEST = np.sin(np.radians(75.0))
-_DENSE = 64  # samples between two waypoints, from which lengths are measured
+_DENSE = 256  # samples between two waypoints, from which lengths are measured
 
 
 def ease(u: np.ndarray) -> np.ndarray:
@@ -52,21 +52,41 @@ def squad(rotations: np.ndarray, parameter: np.ndarray) -> np.ndarray:
     turns = (whole[:-1].inv() * whole[1:]).as_rotvec()
     forth = np.concatenate([turns, turns[-1:]])
     back = np.concatenate([-turns[:1], -turns])
-    inner = whole * Rotation.from_rotvec(-(forth + back) / 4)
+    control = whole * Rotation.from_rotvec(-(forth + back) / 4)
+    outer = _continuous(whole.as_quat())
+    inner = control.as_quat()
+    inner *= np.where((inner * outer).sum(1, keepdims=True) < 0, -1, 1)
     index = np.clip(parameter.astype(np.int64), 0, len(rotations) - 2)
     t = parameter - index
-    outside = _slerp(whole[index], whole[index + 1], t)
-    inside = _slerp(inner[index], inner[index + 1], t)
-    return _slerp(outside, inside, 2 * t * (1 - t)).as_matrix()
+    outside, inside = (_slerp(q[index], q[index + 1], t) for q in (outer, inner))
+    return Rotation.from_quat(_slerp(outside, inside, 2 * t * (1 - t))).as_matrix()
 
 
 def blend(first: np.ndarray, second: np.ndarray, share: np.ndarray) -> np.ndarray:
-    """Rotations (N, 3, 3), `share` (N,) of the way from `first` to `second`."""
-    return _slerp(Rotation.from_matrix(first), Rotation.from_matrix(second), share).as_matrix()
+    """Rotations (N, 3, 3) of a path, `share` (N,) of the way from those of one path to those of another.
+
+    The way between them is the shorter one where they meet half way, and changes sides nowhere else.
+    """
+    a, b = (_continuous(Rotation.from_matrix(r).as_quat()) for r in (first, second))
+    middle = len(a) // 2
+    b = b if a[middle] @ b[middle] >= 0 else -b
+    return Rotation.from_quat(_slerp(a, b, share)).as_matrix()
 
 
-def _slerp(first: Rotation, second: Rotation, share: np.ndarray) -> Rotation:
-    return first * Rotation.from_rotvec(share[:, None] * (first.inv() * second).as_rotvec())
+def _continuous(quaternions: np.ndarray) -> np.ndarray:
+    """(N, 4), each with the sign that is nearer to the one before."""
+    flips = (quaternions[1:] * quaternions[:-1]).sum(1) < 0
+    return quaternions * np.where(np.concatenate([[0], np.cumsum(flips)]) % 2, -1.0, 1.0)[:, None]
+
+
+def _slerp(a: np.ndarray, b: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """Unit quaternions (N, 4) between `a` and `b`, along the arc that their signs say."""
+    angle = np.arctan2(np.linalg.norm(a - b, axis=1), np.linalg.norm(a + b, axis=1))[:, None] * 2
+    t, sine = share[:, None], np.sin(angle)
+    near = sine < 1e-6  # equal, or opposite, where any arc is as good
+    weights = [np.where(near, s, np.sin(s * angle) / np.where(near, 1, sine)) for s in (1 - t, t)]
+    mixed = weights[0] * a + weights[1] * b
+    return mixed / np.linalg.norm(mixed, axis=1, keepdims=True)
 
 
 def upright(forward: np.ndarray, up: np.ndarray) -> np.ndarray:

@@ -125,15 +125,19 @@ def _dolly(frame: Frame) -> Draft:
 
 
 def _fly_through(frame: Frame) -> Draft:
-    """Through sampled cameras, each the nearest of those left, looking where it will be in a second."""
+    """Through sampled cameras, each near the one before and rather ahead than behind, looking where it will
+    be in a second."""
     scene, rng = frame.scene, frame.rng
     centres = scene.cameras.centres
     left = rng.permutation(len(centres))[:max(4, len(centres) // 4)].tolist()
     chain = [left.pop(0)]
     wanted = int(rng.integers(4, 9))
     while left and len(chain) < wanted:
-        distances = np.linalg.norm(centres[left] - centres[chain[-1]], axis=1)
-        chain.append(left.pop(int(np.argmin(distances))))
+        legs = centres[left] - centres[chain[-1]]
+        distances = np.linalg.norm(legs, axis=1)
+        before = centres[chain[-1]] - centres[chain[-2]] if len(chain) > 1 else np.zeros(3)
+        ahead = legs @ before / np.maximum(distances * np.linalg.norm(before), 1e-12)
+        chain.append(left.pop(int(np.argmin(distances * (1.5 - ahead)))))
     start = centres[chain[0]]
     waypoints = start + frame.size * (centres[chain] - start)
     positions, _ = spline(waypoints, frame.frames)

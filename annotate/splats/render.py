@@ -144,23 +144,25 @@ def _blend(
     """
     kind = seen.rgb.dtype
     shape = rows.stop - rows.start, columns.stop - columns.start
-    ys, xs = np.mgrid[rows, columns].reshape(2, -1).astype(kind) + kind.type(0.5)
+    ys = np.repeat(np.arange(rows.start, rows.stop, dtype=kind), shape[1])[:, None] + kind.type(0.5)
+    xs = np.tile(np.arange(columns.start, columns.stop, dtype=kind), shape[0])[:, None] + kind.type(0.5)
     rgb = np.zeros((len(xs), 3), kind)
     through, open_ = np.ones(len(xs), kind), np.ones(len(xs), kind)
     for first in range(0, len(members), _BATCH):
         mine = members[first:first + _BATCH]
-        dx, dy = xs - seen.centres[mine, :1], ys - seen.centres[mine, 1:]
-        xx, xy, yy = (seen.conics[mine, k, None] for k in range(3))
-        alpha = seen.opacities[mine, None] * np.exp(-0.5 * (xx * dx * dx + yy * dy * dy) - xy * dx * dy)
+        dx, dy = xs - seen.centres[mine, 0], ys - seen.centres[mine, 1]  # (pixels, Gaussians)
+        xx, xy, yy = seen.conics[mine].T
+        power = dx * (xx * dx + 2 * xy * dy) + yy * dy * dy
+        alpha = seen.opacities[mine] * np.exp(kind.type(-0.5) * power)
         np.minimum(alpha, kind.type(MOST_ALPHA), out=alpha)
         alpha[alpha < kind.type(LEAST_ALPHA)] = 0
-        after = np.cumprod(1 - alpha, axis=0) * (through * open_)
-        before = np.concatenate([(through * open_)[None], after[:-1]])
+        after = np.cumprod(1 - alpha, axis=1) * (through * open_)[:, None]
+        before = np.concatenate([(through * open_)[:, None], after[:, :-1]], axis=1)
         blended = after > kind.type(OPAQUE)
-        rgb += np.where(blended, alpha * before, 0).T @ seen.rgb[mine]
-        least = np.where(blended, after, np.inf).min(0)
+        rgb += np.where(blended, alpha * before, 0) @ seen.rgb[mine]
+        least = np.where(blended, after, np.inf).min(1)
         through = np.where((open_ > 0) & np.isfinite(least), least, through)
-        open_ = open_ * blended[-1]
+        open_ = open_ * blended[:, -1]
         if not open_.any():
             break
     return rgb.reshape(*shape, 3), through.reshape(shape)
