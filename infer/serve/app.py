@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any, TypeVar
 
-from fastapi import FastAPI, Request, WebSocket, WebSocketDisconnect
+from fastapi import FastAPI, Request, WebSocket
 from fastapi.responses import FileResponse, JSONResponse, Response
 from starlette.concurrency import run_in_threadpool
 
@@ -75,13 +75,13 @@ def _add_drives(app: FastAPI, engine: Engine, config: ServeConfig) -> None:
         return engine.figures()
 
     @app.post("/drives", status_code=201)
-    async def ask(request: Request) -> dict[str, str]:
+    async def ask_drive(request: Request) -> dict[str, str]:
         address = request.client.host if request.client else ""
         engine.check_room(address)
         data, words = await read_form(request, config.limit.image_mb)
         async with reading:
             wish = await run_in_threadpool(_read_wish, engine.world, config, data, words)
-        return {"name": engine.admit(wish, address, Outbox()).name}
+        return {"name": engine.admit(wish, address, Outbox()).name, "lens": wish.lens.origin}
 
     @app.websocket("/drives/{name}/live")
     async def live(socket: WebSocket, name: str) -> None:
@@ -90,14 +90,16 @@ def _add_drives(app: FastAPI, engine: Engine, config: ServeConfig) -> None:
         if session is None or not engine.connect(session):
             await socket.close(1008, "there is no such drive, or it has its page")
             return
-        speaking = asyncio.create_task(_speak(socket, engine, session))
+        both = [asyncio.create_task(_speak(socket, engine, session)),
+                asyncio.create_task(_listen(socket, engine, session, config))]
         try:
-            await _listen(socket, engine, session, config)
-        except WebSocketDisconnect:
-            pass
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
         finally:
             engine.leave(session, _LEFT)
-            speaking.cancel()
+            for task in both:
+                task.cancel()
+            # A page that is gone is no fault: what its socket then raises is not looked at.
+            await asyncio.gather(*both, return_exceptions=True)
 
     @app.get("/drives/{name}/{file}")
     async def download(name: str, file: str) -> Response:
@@ -108,8 +110,10 @@ def _add_drives(app: FastAPI, engine: Engine, config: ServeConfig) -> None:
         found = {"video.mp4": session.recording.video, "camera.npz": session.recording.camera}.get(file)
         if found is None:
             raise Refused(404, "a drive has video.mp4 and camera.npz")
-        if session.state is not State.over or not found.exists():
+        if session.state is not State.over:
             raise Refused(409, "the drive is not over; stop it first")
+        if not found.exists():
+            raise Refused(404, "this drive left no video")
         return FileResponse(found, filename=file)
 
 
@@ -152,10 +156,10 @@ async def _speak(socket: WebSocket, engine: Engine, session: Session) -> None:
 
 async def _listen(socket: WebSocket, engine: Engine, session: Session, config: ServeConfig) -> None:
     """Do what the page says, until it is closed. What makes no sense is answered, and changes nothing."""
-    while True:
+    while (message := await socket.receive())["type"] == "websocket.receive":
         try:
-            _obey(json.loads(await socket.receive_text()), engine, session, config)
-        except ValueError as error:
+            _obey(json.loads(message.get("text") or ""), engine, session, config)
+        except (ValueError, RecursionError) as error:
             session.outbox.put({"kind": "refused", "message": str(error)})
 
 

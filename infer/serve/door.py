@@ -44,7 +44,7 @@ class Door:
             await JSONResponse({"message": fault}, 401 if self.token else 403)(scope, receive, send)
             return
         if self._brings_token(scope) and scope["type"] == "http" and scope["path"] == "/":
-            answer = RedirectResponse("/", 303, _GUARDS)
+            answer = RedirectResponse("./", 303, _GUARDS)
             answer.set_cookie(COOKIE, self.token or "", httponly=True, samesite="lax",
                               secure=scope["scheme"] == "https")
             await answer(scope, receive, send)

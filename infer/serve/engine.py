@@ -117,8 +117,9 @@ class Engine:
             now = time.monotonic()
             if shown > session.shown:
                 session.shown, session.shown_at = min(shown, session.sent), now
-            self._figures.underruns += max(0, underruns - session.underruns)
-            session.underruns = max(underruns, session.underruns)
+            underruns = max(min(underruns, session.made), session.underruns)
+            self._figures.underruns += underruns - session.underruns
+            session.underruns = underruns
             self._note_due(session, now)
             self._changed.notify()
 
@@ -243,7 +244,8 @@ class Engine:
         except Exception as error:
             _log.exception("a video was not finished")
             why = f"{why}; its video could not be finished: {error}"
-        session.outbox.put({"kind": "over", "message": why, "frames": session.made, "action": session.action})
+        session.outbox.put({"kind": "over", "message": why, "frames": session.made, "action": session.action,
+                            "video": session.recording.video.exists()})
 
     def _packed(self, pixels: np.ndarray) -> bytes:
         done, jpeg = cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, self._quality])

@@ -42,7 +42,7 @@ $("ask").addEventListener("submit", async (event) => {
     const answer = await fetch("drives", { method: "POST", body: new FormData($("ask")) });
     const found = await answer.json();
     if (!answer.ok) throw new Error(found.message);
-    open(found.name);
+    open(found.name, found.lens);
   } catch (error) {
     complain(error.message);
     tell("Not started.");
@@ -50,13 +50,13 @@ $("ask").addEventListener("submit", async (event) => {
   }
 });
 
-function open(name) {
+function open(name, lens) {
   const address = new URL(`drives/${name}/live`, location.href);
   address.protocol = address.protocol.replace("http", "ws");
   const socket = new WebSocket(address);
   socket.binaryType = "arraybuffer";
   live?.player.close();
-  live = { name, socket, player: new Player($("screen"), limits.fps), running: 0, first: null, last: 0,
+  live = { name, lens, socket, player: new Player($("screen"), limits.fps), running: 0, first: null, last: 0,
            intervals: [], due: 0, length: 0, over: false };
   const drive = live;
   map.clear();
@@ -76,14 +76,14 @@ function hear(drive, said) {
   }
   if (said.kind === "chunk") count(drive, said);
   if (said.kind === "refused") complain(said.message);
-  if (said.kind === "over") finish(drive, said.message, said.frames > 0);
+  if (said.kind === "over") finish(drive, said.message, said.video);
 }
 
 function count(drive, chunk) {
   const now = performance.now();
   if (drive.first === null) {
     drive.first = now - drive.running;
-    tell("Driving: hold the keys.");
+    tell(`Driving: hold the keys. (View of the picture: ${drive.lens}.)`);
   } else {
     drive.intervals.push(now - drive.last);
   }
@@ -132,7 +132,10 @@ function finish(drive, why, hasVideo) {
   $("result").hidden = !hasVideo;
 }
 
-$("stop").addEventListener("click", () => say("stop"));
+$("stop").addEventListener("click", () => {
+  live.player.end();
+  say("stop");
+});
 $("type").addEventListener("submit", (event) => {
   event.preventDefault();
   complain();

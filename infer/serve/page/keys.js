@@ -43,7 +43,9 @@ export class Keys {
   }
 
   keyboard(event, isDown) {
-    const key = event.key.toLowerCase();
+    // Where the keyboard writes other letters, those of the same place count.
+    const letter = event.key.toLowerCase();
+    const key = this.buttons.has(letter) ? letter : event.code.replace("Key", "").toLowerCase();
     if (!this.buttons.has(key)) return;
     if (!isDown) return this.up(key, "keyboard");
     const typing = event.target.matches?.("input, textarea") && !event.target.readOnly;

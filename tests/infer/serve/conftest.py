@@ -20,7 +20,7 @@ from infer.serve.engine import Engine
 from infer.serve.session import Message, Session
 from tests.infer.conftest import SIZE
 
-PATIENCE_S = 120
+PATIENCE_S = 240
 
 
 def until(true: Callable[[], Any]) -> Any:

@@ -23,8 +23,9 @@ def browser() -> Iterator[Any]:
     program = next(filter(None, map(shutil.which, BROWSERS)), None)
     if program is None:
         pytest.skip("no Chromium is installed")
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    expect.set_options(timeout=MS)
     with sync_playwright() as playwright:
         launched = playwright.chromium.launch(
             executable_path=program,
@@ -64,9 +65,9 @@ def start(page: Any, picture: Path) -> None:
     page.click("#start")
 
 
-def expect(page: Any, selector: str) -> Any:
-    from playwright.sync_api import expect as playwright_expect
-    return playwright_expect(page.locator(selector))
+def see(page: Any, selector: str) -> Any:
+    from playwright.sync_api import expect
+    return expect(page.locator(selector))
 
 
 def shown(page: Any, frames: int) -> None:
@@ -84,18 +85,18 @@ def test_a_visitor_drives_sees_the_figures_and_takes_the_video_home(
     shown(page, 8)
     first = page.locator("#screen").screenshot()
     page.keyboard.down("w")
-    expect(page, "button[data-key=w]").to_have_class("held")
-    expect(page, "#record").to_have_value(re.compile(r"^none-\d+,w-\d+$"), timeout=MS)
+    see(page, "button[data-key=w]").to_have_class("held")
+    see(page, "#record").to_have_value(re.compile(r"^none-\d+,w-\d+$"))
     page.keyboard.down("d")
     page.keyboard.up("w")
     shown(page, 60)
     assert page.locator("#screen").screenshot() != first
     page.keyboard.up("d")
-    expect(page, "button.held").to_have_count(0)
+    see(page, "button.held").to_have_count(0)
     for figure in ("#first", "#p50", "#p95", "#rate", "#underruns", "#shown"):
         assert page.inner_text(figure)[0].isdigit()
     page.click("#stop")
-    expect(page, "#status").to_have_text("Over: the drive was stopped", timeout=MS)
+    see(page, "#status").to_have_text("Over: the drive was stopped")
     with page.expect_download() as downloaded:
         page.click("#video")
     downloaded.value.save_as(tmp_path / "drive.mp4")
@@ -111,22 +112,22 @@ def test_a_typed_action_string_is_driven_and_a_wrong_one_is_explained(
 ) -> None:
     page = visit()
     start(page, room)
-    expect(page, "#record").to_have_value(re.compile("^none-"), timeout=MS)
+    see(page, "#record").to_have_value(re.compile("^none-"))
     page.fill("#action", "w-4,x-3")
     page.click("#play")
-    expect(page, "#message").to_contain_text("unknown key 'x'; keys are w s d a i k l j", timeout=MS)
+    see(page, "#message").to_contain_text("unknown key 'x'; keys are w s d a i k l j")
     page.fill("#action", "wd-20,i-4")
     page.press("#action", "Enter")
-    expect(page, "#message").to_be_hidden()
-    expect(page, "#record").to_have_value(re.compile("wd-20,i-4"), timeout=MS)
+    see(page, "#message").to_be_hidden()
+    see(page, "#record").to_have_value(re.compile("wd-20,i-4"))
     page.focus("#prompt")
     page.keyboard.press("s")
-    expect(page, "button.held").to_have_count(0)
+    see(page, "button.held").to_have_count(0)
     page.locator("button[data-key=k]").hover()
     page.mouse.down()
-    expect(page, "#record").to_have_value(re.compile("k-24$"), timeout=MS)
+    see(page, "#record").to_have_value(re.compile(r"k-\d+$"))
     page.mouse.up()
-    expect(page, "button.held").to_have_count(0)
+    see(page, "button.held").to_have_count(0)
 
 
 def test_the_second_visitor_waits_with_a_place_and_drives_when_the_first_stops(
@@ -134,18 +135,18 @@ def test_the_second_visitor_waits_with_a_place_and_drives_when_the_first_stops(
 ) -> None:
     first, second, third = visit(), visit(), visit()
     start(first, room)
-    expect(first, "#status").to_have_text("Driving: hold the keys.", timeout=MS)
+    see(first, "#status").to_contain_text("Driving: hold the keys.")
     start(second, room)
-    expect(second, "#status").to_have_text("Waiting: place 1 in the queue.", timeout=MS)
+    see(second, "#status").to_have_text("Waiting: place 1 in the queue.")
     start(third, room)
-    expect(third, "#message").to_have_text("all 1 places are taken and 1 visitors wait already; try again "
-                                           "in a few minutes", timeout=MS)
+    see(third, "#message").to_have_text("all 1 places are taken and 1 visitors wait already; try again "
+                                           "in a few minutes")
     first.close()
     shown(second, 1)
     second.click("#stop")
-    expect(second, "#result").to_be_visible(timeout=MS)
+    see(second, "#result").to_be_visible()
     start(second, room)
-    expect(second, "#status").to_have_text("Driving: hold the keys.", timeout=MS)
+    see(second, "#status").to_contain_text("Driving: hold the keys.")
 
 
 def test_a_refused_picture_gives_its_message(visit: Callable[[], Any], tmp_path: Path) -> None:
@@ -156,5 +157,5 @@ def test_a_refused_picture_gives_its_message(visit: Callable[[], Any], tmp_path:
     ):
         (tmp_path / "picture.png").write_bytes(data)
         start(page, tmp_path / "picture.png")
-        expect(page, "#message").to_have_text(says, timeout=MS)
-        expect(page, "#start").to_be_enabled()
+        see(page, "#message").to_have_text(says)
+        see(page, "#start").to_be_enabled()

@@ -15,6 +15,7 @@ from infer.serve.config import ServeConfig
 from infer.serve.run import run
 from model.dit import SanaWM
 from tests.infer.conftest import SIZE
+from tests.infer.serve.conftest import PATIENCE_S
 
 
 @pytest.fixture(scope="module")
@@ -69,11 +70,12 @@ def test_it_serves_until_it_is_told_to_end_and_leaves_nothing(
         said = process.stdout.readline()
         assert said.startswith("open http://0.0.0.0:") and said.endswith("/?token=correct%20horse\n")
         address = said.split()[1].partition("/?")[0].replace("0.0.0.0", "127.0.0.1")
-        assert httpx.get(f"{address}/metrics").status_code == 401
-        knows = httpx.Client(base_url=address, headers={"authorization": "Bearer correct horse"})
+        assert httpx.get(f"{address}/metrics", timeout=PATIENCE_S).status_code == 401
+        knows = httpx.Client(base_url=address, headers={"authorization": "Bearer correct horse"},
+                             timeout=PATIENCE_S)
         assert knows.post("/drives", files={"image": room.read_bytes()}).status_code == 201
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=120) == 0
+        assert process.wait(timeout=PATIENCE_S) == 0
         assert process.stdout.read() == ""
         assert list(tmp_path.glob("sana-wm-drives-*")) == []
     finally:
