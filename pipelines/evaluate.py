@@ -19,8 +19,8 @@ from pipelines.evaluation.config import EvaluateConfig
     ),
 )
 def main(config: EvaluateConfig) -> int:
-    """Measure camera-controlled generators over a minute, as the paper does: how far their cameras stray, what
-    is the same when they come back, how the pictures hold up, and what it costs.
+    """Measure camera-controlled generators over a minute, as the paper does: how far their cameras stray,
+    what is the same when they come back, how the pictures hold up, and what it costs.
 
     Running it again continues, and measures what has changed.
     """

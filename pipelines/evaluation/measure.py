@@ -104,9 +104,9 @@ def _appearance(row: Metrics, frames: VideoFrames, wanted: np.ndarray, config: M
     both = [(pictures[a], pictures[b]) for a, b in pairs]
     alike = [likeness(a, b) for a, b in both]
     scores = score([pictures[i] for i in first], [pictures[i] for i in last], both, config.quality)
-    drop = None if scores.first is None or scores.last is None else scores.first - scores.last
     return dataclasses.replace(
         row, revisit_pairs=len(pairs), revisit_lpips=scores.lpips,
         revisit_psnr=float(np.mean([each.psnr for each in alike])) if alike else None,
         revisit_ssim=float(np.mean([each.ssim for each in alike])) if alike else None,
-        quality_first=scores.first, quality_last=scores.last, quality_drop=drop, quality_scorer=scores.scorer)
+        quality_first=scores.first, quality_last=scores.last, quality_drop=scores.first - scores.last,
+        quality_scorer=scores.scorer)

@@ -80,10 +80,10 @@ def _tables(rows: Sequence[Metrics], config: EvaluateConfig) -> str:
     return "".join(parts) + (
         f'<p class="hint note">Means over the videos whose camera was found by the engine <code>'
         f"{escape(config.recovery.engine)}</code>. After Umeyama's Sim(3), and by the frame-wise alignment "
-        "of the released evaluator; the two do not compare. The paper's figures are grey; it aligns by "
-        f"Umeyama. Imaging quality by <code>{escape(scorer)}</code>, first less last seconds; figures of "
-        "other scorers do not compare. The paper's memory and speed are of H100s, eight of them for videos "
-        f"an hour; ours are of one process of the machine at hand.{short}</p>")
+        "of the released evaluator; the two do not compare. The paper's figures, in grey, are after Umeyama "
+        f"by its own account. Imaging quality by <code>{escape(scorer)}</code>, first less last seconds; "
+        "figures of other scorers do not compare. The paper's memory and speed are of H100s, eight of them "
+        f"for videos an hour; ours are of one process of the machine at hand.{short}</p>")
 
 
 def _row(line: Line, kind: str) -> str:

@@ -66,10 +66,10 @@ class QualityConfig:
 
 @dataclass(frozen=True)
 class Scores:
-    """Of the first and the last seconds, means; LPIPS of pairs, mean; None where not asked for."""
+    """Of the first and the last seconds, means; LPIPS of pairs, mean, or None where not asked for."""
 
-    first: float | None
-    last: float | None
+    first: float
+    last: float
     lpips: float | None
     scorer: str
 
