@@ -51,12 +51,16 @@ class Plane {
     const style = getComputedStyle(document.documentElement);
     const dot = this.rows.length > 20000 ? 1.5 * ratio : this.rows.length > 500 ? 3 * ratio : 8 * ratio;
     context.globalAlpha = this.rows.length > 20000 ? 0.45 : 0.85;
-    for (const wanted of [2, 1, 0]) {
-      context.fillStyle = style.getPropertyValue(colours[wanted]);
-      for (let i = 0; i < this.rows.length; i++) {
-        if (this.states[this.rows[i]] !== wanted) continue;
-        const [x, y] = this.place(i, width, height);
-        if (x > -5 && y > -5 && x < width + 5 && y < height + 5) context.fillRect(x * ratio - dot / 2, y * ratio - dot / 2, dot, dot);
+    // Piece by piece, so that no verdict lies on top of all others.
+    for (let from = 0; from < this.rows.length; from += 500) {
+      const to = Math.min(from + 500, this.rows.length);
+      for (const wanted of [0, 1, 2]) {
+        context.fillStyle = style.getPropertyValue(colours[wanted]);
+        for (let i = from; i < to; i++) {
+          if (this.states[this.rows[i]] !== wanted) continue;
+          const [x, y] = this.place(i, width, height);
+          if (x > -5 && y > -5 && x < width + 5 && y < height + 5) context.fillRect(x * ratio - dot / 2, y * ratio - dot / 2, dot, dot);
+        }
       }
     }
   }

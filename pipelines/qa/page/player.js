@@ -81,5 +81,5 @@ export class Player {
     this.message.hidden = false;
   }
 
-  close() { this.running = false; this.video.pause(); this.video.removeAttribute("src"); this.video.load(); }
+  close() { this.running = false; this.listeners = []; this.video.pause(); this.video.removeAttribute("src"); this.video.load(); }
 }

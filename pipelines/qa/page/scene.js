@@ -55,6 +55,7 @@ export class Scene {
       margin: { l: 0, r: 0, t: 0, b: 0 }, paper_bgcolor: "rgba(0,0,0,0)", uirevision: "keep", showlegend: false,
       scene: { aspectmode: "data", xaxis: axis, yaxis: axis, zaxis: axis, camera: { eye: { x: 1.1, y: -1.75, z: 1 } } },
     }, { displayModeBar: false, responsive: true });
+    if (!this.box.isConnected) { Plotly.purge(this.box); return; }
     this.Plotly = Plotly;
     this.note.textContent = `in ${this.path.unit === "engine" ? "units of the engine" : this.path.unit}${this.path.truth ? ", pale: the true path" : ""}`;
     this.player.onframe((frame) => this.show(frame));
@@ -92,5 +93,5 @@ export class Scene {
     } catch (error) { this.note.textContent = error.message; }
   }
 
-  close() { this.Plotly?.purge(this.box); }
+  close() { this.Plotly?.purge(this.box); this.Plotly = null; }
 }
