@@ -13,7 +13,8 @@ import gc
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -170,14 +171,17 @@ def _timed(world: WorldModel, request: Request, scale: Scale) -> Timed:
     begun, arrived = clock(), []
     for _ in world.generate(request, step_done):
         arrived.append(clock())
-    gaps = [b - a for a, b in zip(arrived, arrived[1:])]
-    step_s = statistics.median(b - a for a, b in zip(steps, steps[1:])) if len(steps) > 1 else 0.0
+    gaps = [b - a for a, b in pairwise(arrived)]
+    step_s = statistics.median(b - a for a, b in pairwise(steps)) if len(steps) > 1 else 0.0
     return Timed(arrived[-1] - begun, arrived[0] - begun, gaps, step_s)
 
 
 def _peak_mb(world: WorldModel, request: Request, scale: Scale) -> float:
+    """Of two steps where there are more: the others need the same."""
+    short = replace(world, sampler=replace(world.sampler, steps=2))
+
     def run() -> None:
-        for _ in world.generate(request):
+        for _ in short.generate(request):
             pass
 
     if scale.device == "cpu":
@@ -209,11 +213,12 @@ def report(about: dict[str, Any], rows: list[Row], scale: Scale) -> str:
     lines = ["# What a video costs", "", *(f"- {key}: {value}" for key, value in about.items()), "",
              f"Random weights, {'released sizes' if on_gpu else 'the small preset and the cosine codec'}, "
              f"{scale.size[1]} x {scale.size[0]}, 16 frames a second. The guided samplers take "
-             f"{scale.steps} steps here; sixty cost {60 / scale.steps:g} times that, decoding apart. Seconds are "
-             f"{'of the clock' if on_gpu else 'CPU seconds of the process'}, the median; spread is (slowest - "
-             "fastest) / median. Cost is seconds for a second of video; first frame is what passes until it "
-             "is there, from loaded weights; a piece is what is decoded at a time. Peak memory is what "
-             f"torch's allocator held at most{', weights and all' if on_gpu else ' beyond the weights'}.", "",
+             f"{scale.steps} steps here; sixty cost {60 / scale.steps:g} times that, decoding apart. "
+             f"Seconds are {'of the clock' if on_gpu else 'CPU seconds of the process'}, the median; "
+             "spread is (slowest - fastest) / median. Cost is seconds for a second of video; first frame "
+             "is what passes until it is there, from loaded weights; a piece is what is decoded at a time. "
+             "Peak memory is what torch's allocator held at most"
+             f"{', weights and all' if on_gpu else ' beyond the weights'}.", "",
              "| what | latent frames | video s | seconds | spread | cost | x real time | first frame s "
              "| piece s | p95 | step s | peak MB |", "|---|---|---|---|---|---|---|---|---|---|---|---|"]
     lines += [f"| {row.world} | {row.frames} | {row.video_s:.1f} | {row.seconds:.2f} | {row.spread:.0%} "

@@ -25,8 +25,8 @@ from model.config import DiTConfig
 CARDS_GB = (24, 32, 80)
 _ROOM = 0.92
 """Of a card, what its driver and torch's own leave."""
-_BILLIONS = {"text encoder": (2.61, 2.02, 26), "refiner": (11.3, 11.2, 48),
-             "refiner's text encoder": (11.9, 10.8, 48)}
+_BILLIONS = {"text encoder": (2.61, 2.02, 26), "refiner": (13.04, 12.88, 48),
+             "refiner's text encoder": (12.9, 11.2, 48)}
 """Parameters of the released parts, those of them in linear layers of blocks, and the number of blocks. The
 audio half of LTX-2 and the eyes of Gemma-3 are never loaded."""
 _AUTOENCODER = 1.22
