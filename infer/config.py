@@ -27,7 +27,7 @@ class InferConfig:
     frames: int | None = None  # video frames, brought to 8k + 1 (24k + 1 for streams); null: all of the path
     size: list[int] = field(default_factory=lambda: [704, 1280])  # height and width of the video
     intrinsics: list[float] | None = None  # fx,fy,cx,cy in pixels of the image; null: fov, or the
-    # trajectory's, or what the camera noted in the image, or 60 degrees across its longer side
+    # trajectory's, or what the camera noted in the image, or what its lines say, or 60 degrees
     fov: float | None = None  # instead: degrees across the image's longer side
     seed: int = 0  # of all noise
     out: str = "out/video"  # folder of video.mp4, overlay.mp4, camera.npz, config.yaml, environment.json

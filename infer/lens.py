@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ import numpy as np
 from dataset.camera import fov_deg, resize_intrinsics
 from dataset.rays import fit_image, frame_intrinsics
 from infer.trajectory import Trajectory
+from infer.vanishing import FocalEstimate, estimate_focal
 
 if TYPE_CHECKING:
     from PIL import Image as Pillow
@@ -20,6 +22,8 @@ NARROWEST, WIDEST = 25.0, 120.0
 """Degrees across which a view may span, as in the release."""
 ASSUMED_DEG = 60.0
 """Across the longer side of an image that says nothing of its lens."""
+MOST_SPREAD = 0.2
+"""Relative error, 1 sigma, up to which a focal length found in the image's lines is believed."""
 _EXIF, _FOCAL_35MM = 0x8769, 0xA405
 _FILM_DIAGONAL = float(np.hypot(36.0, 24.0))
 
@@ -35,6 +39,11 @@ class Image:
     def size(self) -> tuple[int, int]:
         """(height, width)"""
         return self.pixels.shape[0], self.pixels.shape[1]
+
+    @cached_property
+    def focal_of_lines(self) -> FocalEstimate:
+        """What the image's straight lines say of its lens."""
+        return estimate_focal(self.pixels)
 
     def fitted(self, size: tuple[int, int]) -> np.ndarray:
         """Resized to cover `size` and cropped in the middle: (H, W, 3) uint8."""
@@ -81,7 +90,8 @@ def find_lens(
 ) -> Lens:
     """Of the video of `size` that begins with `image`, from what is known, in this order: `given` (fx, fy,
     cx, cy in pixels of the image), `fov` in degrees across its longer side, the trajectory's file, what the
-    camera noted in the image, and else an assumed view, which `origin` says.
+    camera noted in the image, what its lines say where they say enough, and else an assumed view. `origin`
+    says which it was.
 
     Raises ValueError where a view spans less than 25 or more than 120 degrees.
     """
@@ -97,6 +107,12 @@ def find_lens(
     elif image.focal_35mm is not None:
         focal = image.focal_35mm / _FILM_DIAGONAL * float(np.hypot(height, width))
         values, origin = frame_intrinsics([focal, focal, *centre], frames), "EXIF"
+    elif image.focal_of_lines.spread <= MOST_SPREAD:
+        share, spread = image.focal_of_lines.focal, image.focal_of_lines.spread
+        focal = share * max(image.size)
+        values = frame_intrinsics([focal, focal, *centre], frames)
+        origin = (f"estimated from its lines: {2 * np.degrees(np.arctan(0.5 / share)):.0f} degrees across "
+                  f"the longer side, its focal length give or take {100 * spread:.0f} %")
     else:
         focal = _focal(max(image.size), ASSUMED_DEG)
         values = frame_intrinsics([focal, focal, *centre], frames)
