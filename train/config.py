@@ -173,12 +173,14 @@ class PlanConfig:
     gpus: int = 64  # processes
     gpu: str = "H100"  # A100 | H100 | H200 | L40S | B200 | GB300 | RTX4090 | RTX5090
     mfu: float = 0.3  # share of the GPU's peak that is reached
-    frames: int = 961  # of video in a clip
+    frames: int | None = None  # of video in a clip; null: the most of data.frames
     size: list[int] = field(default_factory=lambda: [704, 1280])  # (height, width) of the video
 
     def check(self) -> None:
         """Raises ValueError for values that make no sense."""
-        _check_least("plan", self, gpus=1, frames=1)
+        _check_least("plan", self, gpus=1)
+        if self.frames is not None:
+            _check_least("plan", self, frames=1)
         if not 0 < self.mfu <= 1:
             raise ValueError(f"plan.mfu={self.mfu}, allowed above 0 to 1")
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from dataset.rays import latent_frames
 from model.config import DiTConfig
+from model.mask import Mask
 from train.config import TrainConfig
 from train.flops import forward_flops, peak_flops, training_flops
-from train.objectives import Member
+from train.objectives import FlowMatching, Member
+
+Grid = tuple[int, int, int]
 
 GROUPS = (
     ("embeddings", r"(x_embedder|t_embedder|t_block|y_embedder|attention_y_norm|raymap_embedder)\."),
@@ -71,44 +74,119 @@ def estimate_memory(
                   (2 * block + every - blocks) * width, activations)
 
 
-def describe_plan(config: TrainConfig, member: Member, model: DiTConfig, objective: object) -> str:
-    """The text that dry_run=true prints."""
+@dataclass(frozen=True)
+class Planned:
+    """One network of a stage, by names and shapes alone."""
+
+    name: str
+    member: Member
+    model: DiTConfig
+
+
+@dataclass(frozen=True)
+class Work:
+    """FLOPs of one clip: of a forward as most are made, of an update on average, and of what is done once."""
+
+    forward: float
+    update: float
+    once: float = 0.0
+
+
+def describe_plan(config: TrainConfig, networks: Sequence[Planned], objective: str) -> str:
+    """The text that dry_run=true prints. objective: "flow", "ode" or "self_forcing"."""
     plan, parallel = config.plan, config.parallel
     if plan.gpus % parallel.context:
         raise ValueError(f"plan.gpus={plan.gpus} with parallel.context={parallel.context}, expected a "
                          "multiple of it; set parallel.context=1 for a plan of one GPU")
-    frames = latent_frames(plan.frames)
-    grid = (frames, plan.size[0] // config.data.cell, plan.size[1] // config.data.cell)
-    mask = objective.mask(frames)  # type: ignore[attr-defined]
-    camera = config.flow.camera
-    clips = plan.gpus // parallel.context * config.data.batch_size * config.accumulate
-    tokens = config.data.batch_size * -(-frames // parallel.context) * grid[1] * grid[2]
-    width = 4 if parallel.compute == "float32" else 2
-    memory = estimate_memory(member, model, tokens, config, plan.gpus, width)
-    forward = forward_flops(model, grid, model.caption_length, mask, camera)
-    update = clips * training_flops(forward)
-    lines = [f"stage {config.stage.name}: {config.steps:,} updates of {clips} clips of {plan.frames} frames, "
-             f"{plan.size[1]}x{plan.size[0]}, {frames} x {grid[1]} x {grid[2]} latents", "", "parameters"]
-    every = dict(member.module.named_parameters())
-    trained = parameter_groups((name, p) for name, p in every.items() if p.requires_grad)
-    for group, number in parameter_groups(every.items()).items():
-        note = "" if trained[group] == number else f"   {trained[group] / 1e6:,.2f} M of them trained"
-        lines.append(f"  {group:<22} {number / 1e6:>10,.2f} M{note}")
-    lines += [
-        f"  {'all':<22} {sum(p.numel() for p in every.values()) / 1e6:>10,.2f} M", "",
-        f"memory of one of {plan.gpus} processes, estimated",
-        f"  {'optimiser states':<22} {memory.states / 1e9:>10,.2f} GB",
-        f"  {'frozen parameters':<22} {memory.frozen / 1e9:>10,.2f} GB",
-        f"  {'gathered parameters':<22} {memory.gathered / 1e9:>10,.2f} GB",
-        f"  {'activations':<22} {memory.activations / 1e9:>10,.2f} GB"
-        f"   {'recomputed every ' + str(parallel.recompute) if parallel.recompute else 'all kept'}",
-        f"  {'all':<22} {memory.total / 1e9:>10,.2f} GB", "",
-        f"work: {forward / 1e12:,.1f} TFLOP a forward of one clip, {update / 1e15:,.2f} PFLOP an update",
-    ]
     peak = peak_flops(plan.gpu)
     if peak is None:
         raise ValueError(f"plan.gpu={plan.gpu}, its peak is not known; allowed are the names in --help")
-    seconds = update / (plan.gpus * peak * plan.mfu)
+    pictures = plan.frames or max(config.data.frames)
+    frames = latent_frames(pictures)
+    grid = (frames, plan.size[0] // config.data.cell, plan.size[1] // config.data.cell)
+    clips = plan.gpus // parallel.context * config.data.batch_size * config.accumulate
+    tokens = config.data.batch_size * -(-frames // parallel.context) * grid[1] * grid[2]
+    lines = [f"stage {config.stage.name}: {config.steps:,} updates of {clips} clips of {pictures} frames, "
+             f"{plan.size[1]}x{plan.size[0]}, {frames} x {grid[1]} x {grid[2]} latents"]
+    for network in networks:
+        lines += ["", "parameters" if len(networks) == 1 else f"parameters of the {network.name}",
+                  *_parameters(network.member)]
+    lines += ["", f"memory of one of {plan.gpus} processes, estimated", *_memory(config, networks, tokens)]
+    work = _WORK[objective](config, networks, grid)
+    lines += ["", f"work: {work.forward / 1e12:,.1f} TFLOP a forward of one clip, "
+                  f"{clips * work.update / 1e15:,.2f} PFLOP an update"]
+    if work.once:
+        lines.append(f"      and {work.once / 1e15:,.2f} PFLOP for each clip when it is first met")
+    seconds = clips * work.update / (plan.gpus * peak * plan.mfu)
     lines.append(f"time: {seconds:,.2f} s an update and {seconds * config.steps / 86400:,.1f} days in all on "
                  f"{plan.gpus} {plan.gpu} at {plan.mfu:.0%} of their peak (plan.gpus, plan.gpu, plan.mfu)")
     return "\n".join(lines)
+
+
+def _parameters(member: Member) -> list[str]:
+    every = dict(member.module.named_parameters())
+    trained = parameter_groups((name, p) for name, p in every.items() if p.requires_grad)
+    lines = []
+    for group, number in parameter_groups(every.items()).items():
+        note = "" if trained[group] == number else f"   {trained[group] / 1e6:,.2f} M of them trained"
+        lines.append(f"  {group:<22} {number / 1e6:>10,.2f} M{note}")
+    return [*lines, f"  {'all':<22} {sum(p.numel() for p in every.values()) / 1e6:>10,.2f} M"]
+
+
+def _memory(config: TrainConfig, networks: Sequence[Planned], tokens: int) -> list[str]:
+    """States of all networks lie there at once; whole blocks and activations are one network's at a time."""
+    parallel = config.parallel
+    width = 4 if parallel.compute == "float32" else 2
+    each = [estimate_memory(network.member, network.model, tokens, config, config.plan.gpus, width)
+            for network in networks]
+    trained = [memory for network, memory in zip(networks, each) if network.member.trained]
+    memory = Memory(sum(one.states for one in each), sum(one.frozen for one in each),
+                    max(one.gathered for one in each), max(one.activations for one in trained))
+    recomputed = f"recomputed every {parallel.recompute}" if parallel.recompute else "all kept"
+    return [f"  {'optimiser states':<22} {memory.states / 1e9:>10,.2f} GB",
+            f"  {'frozen parameters':<22} {memory.frozen / 1e9:>10,.2f} GB",
+            f"  {'gathered parameters':<22} {memory.gathered / 1e9:>10,.2f} GB",
+            f"  {'activations':<22} {memory.activations / 1e9:>10,.2f} GB   {recomputed}",
+            f"  {'all':<22} {memory.total / 1e9:>10,.2f} GB"]
+
+
+def _flow_work(config: TrainConfig, networks: Sequence[Planned], grid: Grid) -> Work:
+    [network] = networks
+    forward = _forward(network, grid, FlowMatching(config.flow).mask(grid[0]), config.flow.camera)
+    return Work(forward, training_flops(forward))
+
+
+def _ode_work(config: TrainConfig, networks: Sequence[Planned], grid: Grid) -> Work:
+    """Once, the teacher's path: its chunks begin one `interval` of the schedule after another, and what is
+    behind the last one begun is not evaluated, which is reckoned as half."""
+    student, teacher = networks
+    mask = Mask.chunk_causal(grid[0], config.ode.chunk)
+    chunks = len(mask.chunk_starts)
+    interval = config.ode.interval or 1 / chunks
+    levels = config.ode.steps + len(config.ode.timesteps) - 2
+    waiting = levels * interval * (chunks - 1)
+    evaluations = (levels + waiting / 2) * (1 + (config.ode.guidance > 1))
+    forward = _forward(student, grid, mask)
+    return Work(forward, training_flops(forward), evaluations * _forward(teacher, grid, mask))
+
+
+def _self_forcing_work(config: TrainConfig, networks: Sequence[Planned], grid: Grid) -> Work:
+    """A rollout evaluates each chunk up to a level drawn for all, and once more for the cache; one evaluation
+    has a gradient, when it is the generator's turn."""
+    generator, critic, teacher = networks
+    own = config.self_forcing
+    streamed = _forward(generator, grid, Mask.chunk_causal(grid[0], own.chunk))
+    whole = {name: _forward(network, grid, Mask.bidirectional())
+             for name, network in (("critic", critic), ("teacher", teacher))}
+    rollout = (len(own.timesteps) / 2 + 1) * streamed
+    of_critic = rollout + training_flops(whole["critic"])
+    score = (1 + (own.guidance > 1)) * whole["teacher"] + whole["critic"]
+    of_generator = rollout + training_flops(streamed) - streamed + score
+    return Work(streamed, of_critic + of_generator / own.generator_every)
+
+
+_WORK = {"flow": _flow_work, "ode": _ode_work, "self_forcing": _self_forcing_work}
+
+
+def _forward(network: Planned, grid: Grid, mask: Mask, camera: bool = True) -> float:
+    return forward_flops(network.model, grid, network.model.caption_length, mask, camera)

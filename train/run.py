@@ -57,8 +57,7 @@ def plan(config: TrainConfig) -> int:
     from train.plan import describe_plan
     from train.stages import plan_stage
 
-    member, model, objective = plan_stage(config)
-    print(describe_plan(config, member, model, objective))
+    print(describe_plan(config, plan_stage(config), config.stage.objective))
     return 0
 
 

@@ -21,6 +21,7 @@ from train.launch import choose_device
 from train.lora import add_lora, save_lora
 from train.objectives import FlowMatching, Member, Networks, Objective
 from train.place import compute_type
+from train.plan import Planned
 from train.refiner_stage import about_refiner, prepare_refiner, save_refiner
 from train.start import (
     about_space,
@@ -100,18 +101,31 @@ def prepare_objective(
     return FlowMatching(config.flow), {}
 
 
-def plan_stage(config: TrainConfig) -> tuple[Member, DiTConfig, Objective]:
-    """The trained network by names and shapes alone, with the data set's sizes where one is named."""
+def plan_stage(config: TrainConfig) -> list[Planned]:
+    """The stage's networks by names and shapes alone, with the data set's sizes where one is named.
+
+    Those beside the trained one are taken to be of its size.
+    """
     check_stage(config.stage, OBJECTIVES)
-    if config.stage.objective != "flow":
-        raise ValueError(f"dry_run=true: stage {config.stage.name} has several networks, which the plan does "
-                         "not know; it plans the stages of flow matching")
+    if config.stage.objective == "refiner":
+        raise ValueError("dry_run=true: stage refiner trains LTX-2's transformer, whose sizes the plan does "
+                         "not know; it plans all other stages")
     space = resolve(config.data)[1] if config.data.path or config.data.sources else RELEASED_SPACE
     model = plan_config(config, space)
-    with torch.device("meta"):
-        network = SanaWM(model)
-    prepare_training(config, network)
-    return Member(network), model, FlowMatching(config.flow)
+
+    def network() -> SanaWM:
+        with torch.device("meta"):
+            return SanaWM(model)
+
+    own = network()
+    prepare_training(config, own)
+    planned = [Planned("network", Member(own), model)]
+    if config.stage.objective == "self_forcing":
+        planned.append(Planned("critic", Member(network()), model))
+        freeze_unused(planned[-1].member.module, camera=True)
+    if config.stage.objective != "flow":
+        planned.append(Planned("teacher", Member(network().requires_grad_(False)), model))
+    return planned
 
 
 def about_stage(config: TrainConfig, space: LatentSet, network: SanaWM) -> dict[str, Any]:

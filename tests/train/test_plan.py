@@ -48,6 +48,26 @@ def test_a_dry_run_prints_everything_and_makes_nothing(settings, train, tmp_path
     assert "GB" in said and "1,540.5 TFLOP a forward" in said and "2.8 days in all on 64 H100" in said
 
 
+@pytest.mark.parametrize(("stage", "networks", "evaluations"), [
+    ("ode_init", ["network", "teacher"], 3.0),
+    # rollout 3.5, critic 3; every fifth step rollout 3.5, gradient 2, teacher twice and critic once
+    ("self_forcing", ["network", "critic", "teacher"], 3.5 + 3 + (3.5 + 2 + 3) / 5)])
+def test_stages_of_several_networks_are_planned(
+    stage: str, networks: list[str], evaluations: float, settings, train, tmp_path,
+) -> None:
+    """In a clip of one chunk all evaluations cost the same."""
+    config = settings(tmp_path / "run", stage=stage, dry_run=True, model__preset="2b6", data__path="",
+                      parallel__context=1, plan__frames=17, plan__gpus=1, self_forcing__teacher="anywhere",
+                      start=None)
+    code, said = train(config)
+    assert code == 0, said
+    assert [line.split()[-1] for line in said.splitlines() if line.startswith("parameters of")] == networks
+    assert said.count("2,661.80 M") == len(networks)
+    forward, update = (float(said.split(unit)[0].split()[-1]) for unit in (" TFLOP a", " PFLOP an"))
+    assert update * 1000 / forward == pytest.approx(evaluations, rel=0.05)
+    assert ("when it is first met" in said) == (stage == "ode_init")
+
+
 def test_maps_kept_for_the_gradient_of_a_block_are_as_many_as_the_plan_says() -> None:
     """Counted by what autograd saves of networks that differ by a block."""
     def kept(depth: int) -> float:
