@@ -49,12 +49,13 @@ def camera_to_world(w2c: np.ndarray) -> np.ndarray:
 def focal_of_rays(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """(n, 4) intrinsics, principal point at the centre, of point maps (n, h, w, 3) in camera axes.
 
-    fx: median over the pixels of (u - W/2) z / x, weighted by leaving out the middle where it says nothing.
+    fx: median over the pixels of (u - W/2) z / x, without the middle, where it says nothing.
     """
     height, width = size
     u, v = np.meshgrid(np.arange(width) + 0.5 - width / 2, np.arange(height) + 0.5 - height / 2)
     out = np.empty((len(points), 4))
     for k, (x, y, z) in enumerate(np.moveaxis(points.astype(np.float64), -1, 1)):
         side, up = np.abs(u) > width / 8, np.abs(v) > height / 8
-        out[k] = (np.median((u * z)[side] / x[side]), np.median((v * z)[up] / y[up]), width / 2, height / 2)
+        out[k, :2] = np.nanmedian((u * z)[side] / x[side]), np.nanmedian((v * z)[up] / y[up])
+        out[k, 2:] = width / 2, height / 2
     return out

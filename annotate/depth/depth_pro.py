@@ -82,8 +82,10 @@ def depth_of(model: Any, images: np.ndarray, focal_px: Any, device: str) -> tupl
     if focal_px is None:
         if found.field_of_view is None:
             raise ValueError("depth_pro: these weights guess no field of view, and none is known")
-        fov = torch.deg2rad(found.field_of_view.float()).reshape(-1)
-        focal_px = 0.5 * width / torch.tan(0.5 * fov)
+        fov_deg = found.field_of_view.float().reshape(-1)
+        if not bool(((fov_deg > 0) & (fov_deg < 180)).all()):
+            raise ValueError(f"depth_pro: guesses a field of view of {fov_deg.tolist()} degrees")
+        focal_px = 0.5 * width / torch.tan(0.5 * torch.deg2rad(fov_deg))
     focal = focal_px.float().to(inverse.device)
     depth = (focal / width)[:, None, None] / inverse.clamp(min=1e-4)
     return depth.cpu().numpy(), focal.double().cpu().numpy()

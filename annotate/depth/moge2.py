@@ -33,6 +33,11 @@ class Moge2Engine:
     def needs(self) -> list[Needs]:
         return [needs_of(self.name, self._learned)]
 
+    def close(self) -> None:
+        """End the engine's process, if there is one."""
+        if self._child is not None:
+            self._child.close()
+
     def estimate(self, frames: Frames, chosen: Sequence[int], intrinsics: np.ndarray | None) -> DepthMaps:
         if self._child is None:
             self._child = start_child(self.name, self._learned)

@@ -10,13 +10,11 @@ import numpy as np
 
 from annotate.depth.config import METRIC, STRUCTURE, DepthConfig
 from annotate.depth.consistency import confirmed
-from annotate.depth.engine import MetricDepthEngine
 from annotate.depth.learned import in_unit_of, metric_engine, structure_engine
 from annotate.depth.sweep import SweptMap, sweep
 from annotate.depth.views import Views, choose_neighbours, scene_depths
 from annotate.frames import Frames
 from annotate.learned import LearnedConfig
-from annotate.pose.engine import LearnedEngine, StructureEngine
 from annotate.scale.fused import MetricScales, compare, multiplied
 from annotate.stage import Clip, Resources, StageOutput
 from annotate.weights import Needs, licence_fields

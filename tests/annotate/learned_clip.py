@@ -39,5 +39,6 @@ class KnownClip:
 
 def learned_config(weights: Path, **changes: object) -> LearnedConfig:
     """Settings under which every engine but DepthPro and ViPE is its stand-in."""
-    engines = {name: EngineConfig(None, str(weights)) for name in ("pi3x", "vggt", "depth_anything3", "moge2")}
+    names = ("pi3x", "vggt", "depth_anything3", "moge2")
+    engines = {name: EngineConfig(None, str(weights)) for name in names}
     return LearnedConfig(**{"device": "cpu", "limit_s": 120.0, **engines, **changes})  # type: ignore[arg-type]

@@ -53,11 +53,16 @@ class FeedForwardEngine:
         self.name = name
         self._config = config
         self._learned = learned
-        self._window = config.window
+        self.window = config.window  # frames in one pass; fewer once memory has run out
         self._child: Child | None = None
 
     def needs(self) -> list[Needs]:
         return [needs_of(self.name, self._learned)]
+
+    def close(self) -> None:
+        """End the engine's process, if there is one."""
+        if self._child is not None:
+            self._child.close()
 
     def estimate(
         self, frames: Frames, timestamps: np.ndarray, intrinsics: np.ndarray | None = None
@@ -87,21 +92,21 @@ class FeedForwardEngine:
         import torch
 
         while True:
-            overlap = min(self._config.overlap, self._window // 2)
+            overlap = min(self._config.overlap, self.window // 2)
             metric: list[bool] = []
             try:
                 return join(self._windows(frames, size, known, overlap, metric), every), all(metric)
             except torch.OutOfMemoryError:
-                if self._window // 2 < LEAST_WINDOW:
+                if self.window // 2 < LEAST_WINDOW:
                     raise
-                self._window //= 2  # and stays so for the clips that follow
+                self.window //= 2  # and stays so for the clips that follow
 
     def _windows(self, frames: Frames, size: tuple[int, int], known: np.ndarray | None, overlap: int,
                  metric: list[bool]) -> Iterator[Window]:
         if self._child is None:
             self._child = start_child(self.name, self._learned)
         images: dict[int, np.ndarray] = {}
-        for span in window_ranges(len(frames), self._window, overlap):
+        for span in window_ranges(len(frames), self.window, overlap):
             images = {k: images[k] if k in images else shrink(frames.rgb(k), size) for k in span}
             request = {"rgb": np.stack([images[k] for k in span])}
             if known is not None:

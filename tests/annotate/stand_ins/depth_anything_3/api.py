@@ -24,4 +24,5 @@ class DepthAnything3(torch.nn.Module):
         return SimpleNamespace(
             depth=torch.nan_to_num(depth, posinf=200.0).numpy(), is_metric=1,
             sky=~np.isfinite(depth.numpy()), conf=np.full(depth.shape, 9.0, np.float32),
-            extrinsics=torch.linalg.inv(self.truth.world(c2w, 1.0).double()).numpy()[:, :3], intrinsics=matrix)
+            extrinsics=torch.linalg.inv(self.truth.world(c2w, 1.0).double()).numpy()[:, :3],
+            intrinsics=matrix)

@@ -19,5 +19,5 @@ class VGGT(torch.nn.Module):
         sides = torch.tensor([height / 2, width / 2])
         angles = 2 * torch.atan(sides / columns[:, [1, 0]])
         confidence = torch.where(torch.isfinite(depth), 20.0, 1.0)
-        return {"pose_enc": torch.cat([w2c.flatten(1), angles], 1)[None], "depth": 0.3 * depth[None, ..., None],
-                "depth_conf": confidence[None]}
+        return {"pose_enc": torch.cat([w2c.flatten(1), angles], 1)[None],
+                "depth": 0.3 * depth[None, ..., None], "depth_conf": confidence[None]}
