@@ -14,6 +14,7 @@ from annotate.overlay.stage import OverlayConfig
 from annotate.pose.stage import PoseStageConfig
 from annotate.quality.stage import QualityConfig
 from annotate.scale.stage import ScaleConfig
+from annotate.scores.config import ScoresConfig
 from annotate.source.item import SourceConfig
 from annotate.vlm.config import VlmConfig
 from annotate.vlm.entities import EntitiesConfig
@@ -83,6 +84,7 @@ class AnnotateConfig:
     quality: QualityConfig = field(default_factory=QualityConfig)
     overlay: OverlayConfig = field(default_factory=OverlayConfig)
     duplicates: DuplicatesConfig = field(default_factory=DuplicatesConfig)
+    scores: ScoresConfig = field(default_factory=ScoresConfig)
     vlm: VlmConfig = field(default_factory=VlmConfig)
     entities: EntitiesConfig = field(default_factory=EntitiesConfig)
     caption: CaptionConfig = field(default_factory=CaptionConfig)

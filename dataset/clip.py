@@ -314,7 +314,7 @@ class ClipRecord:
     flow_raft: float | None = None  # as flow_dis, of RGB
     flow_unimatch: float | None = None
     dover: float | None = None  # fused, 0..1, mean over whole chunks of 5 s
-    dover_technical: float | None = None  # as the network gives it, not bounded
+    dover_technical: float | None = None  # 0..1
     dover_aesthetic: float | None = None
     aesthetic: float | None = None  # LAION's predictor, about 1..10, mean over sampled frames
     text_share: float | None = None  # of the picture within boxes of text, mean over sampled frames

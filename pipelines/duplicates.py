@@ -6,16 +6,15 @@ that was interrupted here is put right by the next one.
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from annotate.duplicates.config import DuplicatesConfig
 from annotate.duplicates.hashing import from_text
 from annotate.duplicates.search import Candidate, Found, find_duplicates
+from annotate.scores.aesthetic import decode
 from dataset.catalog import read_index, read_segments, write_table
 from dataset.clip import SETTLED_COLUMNS, Kind, Verdict, from_row
 from dataset.lock import DatasetLock
@@ -51,10 +50,7 @@ def _candidate(row: Mapping[str, Any], judge: Judge) -> Candidate:
     is_kept = rejudged(alone, judge)[0] is Verdict.KEPT
     rank = (float(not is_kept), -float((row["source_width"] or 0) * (row["source_height"] or 0)),
             float(row["corrupt_frames"] or 0), row["clip_id"])
-    embedding = None
-    if row["embedding"]:
-        embedding = np.frombuffer(base64.b64decode(row["embedding"]), np.float16).astype(np.float32)
-        embedding /= np.linalg.norm(embedding)
+    embedding = decode(row["embedding"]) if row["embedding"] else None
     return Candidate(row["clip_id"], row["video_id"], rank, from_text(row["video_hash"] or ""), embedding)
 
 

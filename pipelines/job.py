@@ -18,6 +18,7 @@ from annotate.pose.stage import GIVEN, MISREAD, PoseStage
 from annotate.quality.cameras import CameraScoreStage
 from annotate.quality.stage import QualityStage
 from annotate.scale.stage import ScaleStage
+from annotate.scores.chosen import score_stages
 from annotate.source.expand import expand
 from annotate.stage import ClipStage
 from annotate.vlm.config import VlmEngine
@@ -39,6 +40,7 @@ def build_job(config: AnnotateConfig) -> Job:
         DepthStage(config.depth, config.learned),
         ScaleStage(config.scale, config.source.rig),
         CameraScoreStage(),
+        *score_stages(config.scores, config.learned),
         *([EntitiesStage(config.entities, config.vlm)] if config.entities.enabled else []),
         CaptionStage(config.caption, config.vlm),
     ]

@@ -16,7 +16,7 @@ _LEAST_OVERLAP = 0.5  # of the shorter clip, that two clips have in common at le
 _FLAT = 1.0  # grey levels that the coarse picture varies: less has no hash to speak of
 
 
-def hash_frames(frames: Sequence[np.ndarray]) -> np.ndarray:
+def hash_frames(frames: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
     """(n,) uint64 of grey frames (h, w) uint8; 0 for a frame that shows nothing.
 
     A bit says whether a coefficient of the discrete cosine transform lies above their median, so that

@@ -7,7 +7,6 @@ common as the trace of a watermark: Dekel et al., CVPR 2017.)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -40,8 +39,8 @@ class Overlays:
     boxes: tuple[tuple[float, float, float, float], ...] = ()
 
 
-def find_overlays(frames: Sequence[np.ndarray]) -> Overlays:
-    """Overlays in grey frames (h, w) uint8 of one clip, far enough apart in time for the scene to move."""
+def find_overlays(frames: np.ndarray) -> Overlays:
+    """Overlays in grey frames (F, h, w) uint8 of one clip, so far apart in time that the scene moves."""
     if len(frames) < FEWEST_FRAMES:
         return Overlays(None)
     field = _Field.of(frames)
@@ -82,8 +81,9 @@ class _Field:
     spread: np.ndarray
 
     @classmethod
-    def of(cls, frames: Sequence[np.ndarray]) -> _Field:
-        along = across = size = square = np.zeros(frames[0].shape, np.float32)
+    def of(cls, frames: np.ndarray) -> _Field:
+        nothing: np.ndarray = np.zeros(frames[0].shape, np.float32)
+        along, across, size, square = nothing, nothing, nothing, nothing
         for frame in frames:
             smooth = cv2.GaussianBlur(frame, (3, 3), 0)
             x, y = (cv2.Sobel(smooth, cv2.CV_32F, *order, scale=0.25) for order in ((1, 0), (0, 1)))

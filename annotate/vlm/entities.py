@@ -27,7 +27,8 @@ _ASK = (
     "the quality: 1 if it is one continuous view of a real or rendered scene that can be made out well, 0 if "
     "it is a slide, a menu, a split screen, a collage, heavily covered by text, or too dark, blurred or "
     "damaged to make out. "
-    'Answer with JSON alone: {"people": <count>, "vehicles": <count>, "animals": <count>, "quality": <0 or 1>}'
+    'Answer with JSON alone: {"people": <count>, "vehicles": <count>, "animals": <count>, '
+    '"quality": <0 or 1>}'
 )
 _AGAIN = "\n\nYour last answer could not be read: {fault}. Answer with the JSON object and nothing else."
 _OBJECT = re.compile(r"\{[^{}]*\}", re.DOTALL)

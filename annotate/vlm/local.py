@@ -66,9 +66,9 @@ def load_local(config: VlmConfig) -> LocalVlm:
     folder = locate(config.model, None, f"vlm:{config.model}")
     on_gpu = config.gpus > 0
     dtype = torch.bfloat16 if on_gpu else torch.float32
-    model = AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype)
-    return LocalVlm(model.to("cuda" if on_gpu else "cpu"), AutoProcessor.from_pretrained(folder),
-                    config.max_tokens, config.batch)
+    model: Any = AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype)
+    model.to(torch.device("cuda" if on_gpu else "cpu"))
+    return LocalVlm(model, AutoProcessor.from_pretrained(folder), config.max_tokens, config.batch)
 
 
 def _as_list(value: Any) -> list[Any]:
