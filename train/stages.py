@@ -121,8 +121,9 @@ def plan_stage(config: TrainConfig) -> list[Planned]:
     prepare_training(config, own)
     planned = [Planned("network", Member(own), model)]
     if config.stage.objective == "self_forcing":
-        planned.append(Planned("critic", Member(network()), model))
-        freeze_unused(planned[-1].member.module, camera=True)
+        critic = network()
+        freeze_unused(critic, camera=True)
+        planned.append(Planned("critic", Member(critic), model))
     if config.stage.objective != "flow":
         planned.append(Planned("teacher", Member(network().requires_grad_(False)), model))
     return planned

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -150,9 +149,11 @@ def freeze_unused(network: SanaWM, camera: bool) -> list[str]:
 
 
 def summarise(names: Iterable[str]) -> list[str]:
-    """Names with the numbers of blocks left out, and how many of each there are."""
-    counted = Counter(re.sub(r"^blocks\.\d+\.", "blocks.*.", name) for name in names)
-    return [f"{name} ({number})" if number > 1 else name for name, number in counted.items()]
+    """Names, those that several blocks have as one, with how many blocks have it."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        found.setdefault(re.sub(r"^blocks\.\d+\.", "blocks.*.", name), []).append(name)
+    return [f"{pattern} ({len(same)})" if len(same) > 1 else same[0] for pattern, same in found.items()]
 
 
 def empty(config: DiTConfig) -> SanaWM:
@@ -205,7 +206,7 @@ def describe_idle(network: nn.Module, idle: Sequence[str]) -> list[str]:
     if not idle:
         return []
     number = sum(network.get_parameter(name).numel() for name in idle)
-    return [f"  not trained: {', '.join(summarise(idle))}; {number:,} parameters"]
+    return [f"  unused by this stage, and not trained: {', '.join(summarise(idle))}; {number:,} parameters"]
 
 
 def about_space(space: LatentSet) -> dict[str, Any]:
