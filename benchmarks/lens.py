@@ -134,7 +134,6 @@ def main() -> None:
              for kind in dict.fromkeys(case.kind for case in cases)}
     kinds["all"] = summarise(cases)
     results = {"machine": machine("lens"), "kinds": kinds, "cases": [asdict(case) for case in cases]}
-    print(describe(results))
     write(arguments.results, "lens", results, describe(results))
 
 

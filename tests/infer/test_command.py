@@ -1,6 +1,8 @@
 """`python -m infer` as it is typed: a folder with a video, or one sentence and nothing."""
 
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import yaml
 from conf import SettingsError, load
 from infer.__main__ import main
 from infer.config import InferConfig
+from infer.paths import named_path
 from infer.run import run
 from infer.sampler import Kind
 from infer.trajectory import read_trajectory
@@ -67,6 +70,60 @@ def test_bad_input_is_one_sentence_code_2_and_nothing_written(
     assert code == 2
     assert says in found and "Traceback" not in found
     assert not out.exists()
+
+
+@pytest.fixture(scope="module")
+def broken(tmp_path_factory: pytest.TempPathFactory, room: Path) -> Path:
+    """Files as users have them: cut pictures, words, trajectories that are none, a network of other sizes."""
+    folder = tmp_path_factory.mktemp("broken")
+    (folder / "cut.png").write_bytes(room.read_bytes()[:300])
+    (folder / "words.jpg").write_text("no picture")
+    mirrored, holed = named_path("orbit", 33), named_path("orbit", 33)
+    mirrored[4, :3, 0] *= -1
+    holed[7, 0, 3] = np.nan
+    np.save(folder / "mirrored.npy", mirrored)
+    np.save(folder / "holed.npy", holed)
+    np.save(folder / "short.npy", named_path("orbit", 5))
+    np.save(folder / "numbers.npy", np.arange(6.0))
+    (folder / "path.json").write_text("{")
+    (folder / "rows.csv").write_text("name,imagine\nx,y\n")
+    (folder / "network").mkdir()
+    return folder
+
+
+@pytest.mark.parametrize(("arguments", "says"), [
+    (["image={}/cut.png", "action=w-8"], "cannot be read as an image"),
+    (["image={}/words.jpg", "action=w-8"], "cannot be read as an image"),
+    (["image={}", "action=w-8"], "cannot be read as an image"),
+    (["camera={}/mirrored.npy"], "frame 4 mirrors the world"), (["camera={}/holed.npy"], "frame 7 holds NaN"),
+    (["camera={}/short.npy"], "5 poses give 1 frames, expected at least 9"),
+    (["camera={}/numbers.npy"], "expected (frames, 4, 4)"), (["camera={}/path.json"], "not readable JSON"),
+    (["camera=orbit:speed=2"], "orbit has no 'speed'"), (["camera={}"], "without a COLMAP model"),
+    (["action=w-0"], "a segment has 1 to"), (["action=w-8,"], "a segment is missing here"),
+    (["action=w-8", "frames=0"], "frames=0, allowed 1"), (["action=w-8", "frames=many"], "frames"),
+    (["action=w-8", "model={}/network"], "holds no safetensors"), (["action=w-8", "seed=-1"], "seed=-1"),
+    (["action=w-8", "intrinsics=[1,2,3]"], "intrinsics: shape"),
+    (["manifest={}/rows.csv"], "'imagine' means nothing"),
+    (["manifest={}/gone.csv"], "cannot be read"), (["repeat={}"], "cannot be given as well"),
+])
+def test_files_that_are_not_what_they_should_be_are_refused_likewise(
+    tiny: list[str], broken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str], arguments: list[str], says: str,
+) -> None:
+    out = tmp_path / "out"
+    code = type_in(monkeypatch, *tiny, *(each.format(broken) for each in arguments), f"out={out}")
+    found = capsys.readouterr().err
+    assert code == 2
+    assert says in found and "Traceback" not in found
+    assert not out.exists()
+
+
+def test_the_program_itself_ends_so(tmp_path: Path) -> None:
+    ended = subprocess.run([sys.executable, "-m", "infer", "image=gone.png", "action=w-8,d-8", "text=hash"],
+                           cwd=tmp_path, capture_output=True, text=True,
+                           env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])})
+    assert (ended.returncode, ended.stderr) == (2, "image=gone.png: there is no such file\n")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_video_needs_a_picture(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
