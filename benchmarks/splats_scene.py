@@ -60,9 +60,10 @@ def _side(
     turn = Rotation.from_matrix(frame).as_quat()[[3, 0, 1, 2]]
     number = len(means)
     scales = np.tile([0.6 * spacing, 0.6 * spacing, 0.02 * spacing], (number, 1))
-    coarse = rng.uniform(0.1, 0.9, (max(2, int(high * 3)), max(2, int(long * 3)), 3)).astype(np.float32)
+    coarse = rng.uniform(-0.3, 0.3, (max(2, int(high * 3)), max(2, int(long * 3)), 1))
+    coarse = rng.uniform(0.35, 0.75, 3) + coarse + rng.uniform(-0.06, 0.06, (*coarse.shape[:2], 3))
     paint = cv2.resize(coarse, (columns, rows), interpolation=cv2.INTER_NEAREST).reshape(-1, 3)
-    paint = paint * rng.uniform(0.75, 1.0, (number, 1))
+    paint = paint.clip(0.03, 0.97) * rng.uniform(0.85, 1.0, (number, 1))
     sh = np.zeros((number, (degree + 1) ** 2, 3))
     sh[:, 0] = (paint - 0.5) * 2 * np.sqrt(np.pi)
     sh[:, 1:] = rng.normal(0, 0.02, sh[:, 1:].shape)

@@ -14,7 +14,7 @@ from annotate.splats.scene import SceneError, Splats
 from annotate.splats.statistics import LEAST_CAMERAS, robust_bounds
 
 PLACES = 60
-_TRIED = 1500
+_TRIED = 600
 _HEADINGS = 8
 _GOOD = 0.5  # least share of the headings that must show enough
 _INNER = 0.15  # of the bounds' sides, kept away from
