@@ -28,7 +28,7 @@ from pipelines.evaluation.worker import TRACKS, VIDEOS
 
 _SHOWN = 60
 """Cases whose videos are on the page; the tables are of all."""
-_COLUMNS = ("generator", "cameras", "RotErr °", "TransErr m", "CamMC", "RotErr °", "TransErr m", "CamMC",
+_COLUMNS = ("generator", "cameras", "RotErr °", "TransErr", "CamMC", "RotErr °", "TransErr", "CamMC",
             "PSNR", "SSIM", "LPIPS", "first", "drop", "peak GB", "videos/h")
 
 
@@ -112,7 +112,7 @@ def _cases(store: Store, rows: Sequence[Metrics], cases: Sequence[Case], generat
                      f'{metres}. {escape(case.prompt)}</p><div class="row">{ones}</div></div>')
     more = f" The first {_SHOWN} of {len(cases):,}." if len(cases) > _SHOWN else ""
     return ('<section id="cases"><h2>Video by video</h2><p class="hint">Paths from above: '
-            '<span class="key truth"></span>asked for, <span class="key way"></span>found in the video, '
+            '<span class="key way"></span>asked for, <span class="key truth"></span>found in the video, '
             'aligned. Over time: <span class="key turn"></span>degrees and <span class="key move"></span>'
             f"metres off, after Umeyama.{more}</p>{''.join(parts)}</section>")
 
@@ -139,8 +139,7 @@ def _one(store: Store, row: Metrics, case: Case) -> str:
 
 
 def _plan(track: CameraTrack, case: Case, shown: slice) -> str:
-    usable = dataclasses.replace(track, failure=None)
-    return path_svg(usable, as_track(case.c2w[shown], case.intrinsics[shown], case.size))
+    return path_svg(as_track(case.c2w[shown], case.intrinsics[shown], case.size), track)
 
 
 def _over_time(track: CameraTrack, wanted: np.ndarray) -> str:
@@ -184,7 +183,7 @@ def _origin(config: EvaluateConfig) -> str:
 def _number(value: float | None) -> str:
     if value is None or not np.isfinite(value):
         return "–"
-    return f"{value:.3g}" if abs(value) < 100 else f"{value:,.0f}"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.2f}" if abs(value) >= 1 else f"{value:.2g}"
 
 
 def _asset(name: str) -> str:
