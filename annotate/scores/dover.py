@@ -50,7 +50,8 @@ class DoverStage(ScoreStage):
     def needs(self) -> list[Needs]:
         return [Needs("dover", "S-Lab License 1.0 (non-commercial)",
                       "run `pip install --no-deps git+https://github.com/VQAssessment/DOVER` and `pip "
-                      "install torchvision==0.28.* timm decord scikit-video`", ("dover", "torchvision", "timm"),
+                      "install torchvision==0.28.* timm einops decord scikit-video`",
+                      ("dover", "torchvision", "timm", "einops", "decord", "skvideo"),
                       weights=self._config.dover_weights, file="DOVER.pth")]
 
     def settings(self) -> dict[str, Any]:
