@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from infer.config import InferConfig
 from infer.folder import VIDEO, make_folder, read_inputs
 from infer.manifest import Row
+from infer.progress import duration
 from infer.record import same_video
 from infer.video import write_whole
 
@@ -41,14 +42,25 @@ class Summary:
     def __init__(self, folder: Path, rows: Sequence[Row]) -> None:
         self._path = folder / SUMMARY
         self._outcomes = {row.number: Outcome(row.number, row.name, WAITS) for row in rows}
+        self._begun: float | None = None
 
     def add(self, outcome: Outcome) -> None:
         self._outcomes[outcome.row] = outcome
         lines = [json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in self._outcomes.values()]
         write_whole(self._path, "".join(lines).encode())
-        told = f": {outcome.reason}" if outcome.reason else ""
+        told = f": {outcome.reason}" if outcome.reason else self._left()
         if outcome.status != THERE:
             print(f"row {outcome.row}, {outcome.name}, {outcome.status}{told}", file=sys.stderr, flush=True)
+
+    def begin(self) -> None:
+        """From now on rows are made, and the time that is left can be told."""
+        self._begun = time.monotonic()
+
+    def _left(self) -> str:
+        made, waiting = self.count(MADE), self.count(WAITS)
+        if self._begun is None or not made:
+            return ""
+        return f"; {waiting} left, {duration((time.monotonic() - self._begun) / made * waiting)}"
 
     def count(self, status: str) -> int:
         return sum(outcome.status == status for outcome in self._outcomes.values())
@@ -105,6 +117,8 @@ def run_batch(config: InferConfig, rows: Sequence[Row], load: Callable[[InferCon
     summary = Summary(Path(config.out).expanduser(), rows)
     left = to_do(rows, summary)
     if left:
-        for outcome in make_rows(load(config), left):
+        world = load(config)
+        summary.begin()
+        for outcome in make_rows(world, left):
             summary.add(outcome)
     return summary.finish()

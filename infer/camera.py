@@ -83,6 +83,15 @@ def find_path(
     return CameraPath(Trajectory(c2w, found.intrinsics, found.size), source, held[:count])
 
 
+def locate(camera: str, folder: Path) -> str:
+    """The same camera with its file by its full name, where `folder` holds one of that name."""
+    name, mark, clip = camera.partition("#")
+    place = folder / Path(name).expanduser()
+    if camera.partition(":")[0] in NAMED or not name or not place.exists():
+        return camera
+    return f"{place.resolve()}{mark}{clip}"
+
+
 def _is_file(camera: str) -> bool:
     """Action strings have neither dots nor slashes nor #, and files of trajectories do."""
     return any(mark in camera for mark in "./\\#~") or Path(camera).exists()

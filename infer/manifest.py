@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from infer.camera import locate
 from infer.config import InferConfig
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
@@ -76,10 +77,10 @@ def _row(config: InferConfig, folder: Path, count: int, line: int, values: dict[
         return Row(line, name, config, str(error))
     if "action" in changes or "camera" in changes:  # the row's path counts, not the command's
         changes = {"action": None, "camera": None, **changes}
-    for column in ("image", "camera"):
-        beside = folder / (changes.get(column) or "")
-        if changes.get(column) and beside.exists():
-            changes[column] = str(beside)
+    if changes.get("image") and (folder / changes["image"]).exists():
+        changes["image"] = str(folder / changes["image"])
+    if changes.get("camera"):
+        changes["camera"] = locate(changes["camera"], folder)
     own = dataclasses.replace(config, manifest=None, out=str(Path(config.out) / name), **changes)
     try:
         own.check()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from infer.camera import locate
 from infer.config import InferConfig
 from infer.video import write_whole
 
@@ -21,8 +22,10 @@ if TYPE_CHECKING:
     from infer.pipeline import Request, WorldModel
 
 CONFIG, ENVIRONMENT = "config.yaml", "environment.json"
-_OF_A_RUN = ("out", "overwrite", "manifest", "repeat", "preview", "plan")
+_OF_A_RUN = ("out", "overwrite", "manifest", "repeat", "preview", "plan", "device", "offload", "overlap")
 """Settings that do not change what is made."""
+_WORDS = ("hash", "none", "ltx2", "dct32", "dct16", "dct8")
+"""Names of parts that are no files, whatever lies about."""
 _INPUTS = ("image", "camera", "network", "codec", "text", "refiner")
 _LOOKED_AT = 4096
 """Numbers of each tensor that its network is known by."""
@@ -37,10 +40,12 @@ def settings(config: InferConfig) -> dict[str, Any]:
         return value.name if isinstance(value, Enum) else value
 
     found = plain(dataclasses.asdict(config))
-    for key in ("image", "camera", "model", "codec", "text", "refiner"):
+    for key in ("image", "model", "codec", "text", "refiner"):
         place = Path(found[key] or "").expanduser()
-        if found[key] and place.exists():
+        if found[key] and found[key] not in _WORDS and place.exists():
             found[key] = str(place.resolve())
+    if found["camera"]:
+        found["camera"] = locate(found["camera"], Path())
     return found
 
 

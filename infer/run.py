@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -76,6 +75,7 @@ def _preview(config: InferConfig) -> int:
 
 def _generate(config: InferConfig) -> int:
     from infer.folder import VIDEO, make_folder, read_inputs
+    from infer.progress import Bar
     from infer.sampler import evaluations
 
     target = Path(config.out).expanduser() / VIDEO
@@ -85,7 +85,7 @@ def _generate(config: InferConfig) -> int:
     frames = len(inputs.path)
     if config.frames is not None and config.frames != frames:
         print(f"frames={config.frames}: {frames} are made, whole latent frames of what the path has")
-    bar = _Bar(evaluations(config.sampler, (frames - 1) // 8 + 1))
+    bar = Bar(evaluations(config.sampler, (frames - 1) // 8 + 1))
     print("\n" + make_folder(load_world(config), config, inputs, bar))
     return 0
 
@@ -95,22 +95,3 @@ def _batch(config: InferConfig) -> int:
     from infer.manifest import read_manifest
 
     return run_batch(config, read_manifest(config), load_world)
-
-
-class _Bar:
-    """Steps done and time to go, on one line of the terminal."""
-
-    def __init__(self, steps: int) -> None:
-        self.steps, self.done, self.begun = steps, 0, time.monotonic()
-
-    def __call__(self, step: int, of: int) -> None:
-        self.done += 1
-        left = (time.monotonic() - self.begun) / self.done * (self.steps - self.done)
-        filled = round(20 * self.done / self.steps)
-        print(f"\r[{'#' * filled:20}] step {self.done}/{self.steps}  {_duration(left)} left ", end="",
-              file=sys.stderr, flush=True)
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

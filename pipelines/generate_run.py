@@ -87,6 +87,7 @@ def _make(
         faults = ray.get([worker.ready.remote() for worker in workers_alive])
         if faults[0] is not None:
             raise PlanError(faults[0])
+        summary.begin()
         waiting, deaths, running = deque(rows), Counter[int](), dict[Any, tuple[Any, Row]]()
         idle = list(workers_alive)
         while waiting or running:

@@ -1,11 +1,13 @@
 """Paths from actions, names and arrays."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from dataset.camera import check_c2w
 from infer.actions import FIRST, ActionError, action_poses, parse_actions
-from infer.camera import CameraConfig, find_path
+from infer.camera import CameraConfig, find_path, locate
 from infer.paths import NAMED, named_path
 
 
@@ -81,3 +83,12 @@ def test_an_array_of_poses_is_taken_relative_to_its_first() -> None:
 def test_settings_of_the_path_are_checked(config: CameraConfig, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         find_path("w-20", config, None, False)
+
+
+def test_a_file_is_found_beside_a_table_and_a_name_stays_a_name(tmp_path: Path) -> None:
+    for name in ("orbit", "set", "w-8"):
+        (tmp_path / name).mkdir()
+    assert locate("set#clip", tmp_path) == f"{tmp_path / 'set'}#clip"
+    assert locate("set", tmp_path) == str(tmp_path / "set")
+    for camera in ("orbit", "orbit:radius=2", "gone.npy", "s3://bucket/set#clip", "#clip"):
+        assert locate(camera, tmp_path) == camera
