@@ -9,6 +9,7 @@ benchmarks/results/evaluate.json and .md.
 from __future__ import annotations
 
 import argparse
+import shutil
 import subprocess
 import sys
 from dataclasses import asdict, dataclass
@@ -60,10 +61,13 @@ def main() -> None:
     given = parser.parse_args()
     scale, work = SCALES[given.scale], given.work.absolute()
     data = work / "data"
-    if not (data / "latents").exists():
-        write_clips(data, scale.rooms, scale.clips, scale.frames, scale.size)
-        _module("pipelines.latents", f"data={data}", f"codec={scale.codec}", "text=hash", "text_tokens=16",
-                "text_channels=64")
+    if not data.exists():
+        partial = work / "data.partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        write_clips(partial, scale.rooms, scale.clips, scale.frames, scale.size)
+        partial.rename(data)
+    _module("pipelines.latents", f"data={data}", f"codec={scale.codec}", "text=hash", "text_tokens=16",
+            "text_channels=64")
     for stage, before, steps in zip(_STAGES, (None, *_STAGES), scale.steps):
         _train(scale, work, stage, before, steps)
     height, width = scale.size
