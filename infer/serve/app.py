@@ -26,6 +26,8 @@ _PAGE = Path(__file__).with_name("page")
 _TYPES = {".html": "text/html; charset=utf-8", ".css": "text/css", ".js": "text/javascript"}
 _LEFT = "the visitor left"
 _Value = TypeVar("_Value")
+_MOST_REFUSED = 100
+"""Messages of one page; who sends more of what makes no sense is no page."""
 _READ_AT_ONCE = 2
 """Pictures that are unpacked at a time: each takes a hundred megabytes for a moment."""
 
@@ -155,11 +157,15 @@ async def _speak(socket: WebSocket, engine: Engine, session: Session) -> None:
 
 
 async def _listen(socket: WebSocket, engine: Engine, session: Session, config: ServeConfig) -> None:
-    """Do what the page says, until it is closed. What makes no sense is answered, and changes nothing."""
+    """Do what the page says, until it is gone. What makes no sense is answered, and changes nothing."""
+    refused = 0
     while (message := await socket.receive())["type"] == "websocket.receive":
         try:
             _obey(json.loads(message.get("text") or ""), engine, session, config)
         except (ValueError, RecursionError) as error:
+            refused += 1
+            if refused > _MOST_REFUSED:
+                return
             session.outbox.put({"kind": "refused", "message": str(error)})
 
 

@@ -153,11 +153,8 @@ class Engine:
         try:
             session.frames = session.frames or drive(self.world, session.request, session.wheel.steer)
             frames = next(session.frames)
-        except Exception as error:
-            _log.exception("a drive failed")
-            with self._changed:
-                self._figures.failures += 1
-                session.ending = f"making the next chunk failed: {error}"
+        except Exception:
+            self._fail(session, "making the next chunk failed")
             return
         now = time.monotonic()
         with self._changed:
@@ -187,7 +184,7 @@ class Engine:
                 session.place = place
                 session.outbox.put({"kind": "waiting", "place": place})
         for session in [*self._sessions.values()]:
-            if session.state is State.over and now - session.over_at > self.limit.keep_s:
+            if session.finished_at is not None and now - session.finished_at > self.limit.keep_s:
                 session.recording.discard()
                 del self._sessions[session.name]
 
@@ -210,7 +207,7 @@ class Engine:
 
     def _end(self, session: Session, why: str) -> None:
         (self._waiting if session.state is State.waiting else self._running).remove(session)
-        session.state, session.over_at = State.over, time.monotonic()
+        session.state = State.over
         session.frames = None  # and with it the cache of the drive
         self._writer.submit(self._finish, session, why)
 
@@ -232,20 +229,28 @@ class Engine:
             with self._changed:
                 self._figures.chunk(len(frames), FPS, told["making_s"], due_s, first == 0)
             session.recording.add(frames)
-        except Exception as error:
-            _log.exception("frames of a drive were lost")
-            self.leave(session, f"writing the frames failed: {error}")
+        except Exception:
+            self._fail(session, "writing the frames failed")
 
     def _finish(self, session: Session, why: str) -> None:
         try:
             if session.made:
                 request = session.request
                 session.recording.finish(session.c2w, request.lens.intrinsics[0], request.size)
-        except Exception as error:
-            _log.exception("a video was not finished")
-            why = f"{why}; its video could not be finished: {error}"
+        except Exception:
+            self._fail(session, "finishing the video failed")
+            why = f"{why}; {session.ending}"
+        with self._changed:
+            session.finished_at = time.monotonic()
         session.outbox.put({"kind": "over", "message": why, "frames": session.made, "action": session.action,
                             "video": session.recording.video.exists()})
+
+    def _fail(self, session: Session, what: str) -> None:
+        """Called while an error is handled, which is for the operator: what it says is not for strangers."""
+        _log.exception("drive %s: %s", session.name, what)
+        with self._changed:
+            self._figures.failures += 1
+            session.ending = f"{what}; the server's log says why"
 
     def _packed(self, pixels: np.ndarray) -> bytes:
         done, jpeg = cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, self._quality])

@@ -59,7 +59,7 @@ class Session:
     shown_at: float = 0.0  # when frames were last shown
     due_at: float | None = None  # since when the next chunk is due
     ending: str | None = None  # why it is to end
-    over_at: float = 0.0
+    finished_at: float | None = None  # when its video was whole
     action: str = ""  # what was driven, up to `made`, and its poses
     c2w: np.ndarray = field(default_factory=lambda: np.empty((0, 4, 4), np.float32))
 

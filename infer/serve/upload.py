@@ -29,6 +29,7 @@ async def read_form(request: Request, image_mb: float) -> tuple[bytes, dict[str,
     """The picture's bytes and the other fields. Raises Refused as soon as more than the limit was sent."""
     from starlette.datastructures import UploadFile
     from starlette.exceptions import HTTPException
+    from starlette.requests import ClientDisconnect
     from starlette.requests import Request as Limited
 
     limited = Limited(request.scope, _counted(request.receive, image_mb))
@@ -39,6 +40,8 @@ async def read_form(request: Request, image_mb: float) -> tuple[bytes, dict[str,
                 raise Refused(422, "the form lacks its picture: send a file named image")
             data = await image.read()
             return data, {key: value for key, value in form.items() if isinstance(value, str)}
+    except ClientDisconnect:
+        raise Refused(400, "the form did not come to its end") from None
     except HTTPException as error:
         raise Refused(422, f"the form cannot be read: {error.detail}") from None
 

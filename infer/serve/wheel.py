@@ -45,12 +45,11 @@ class Wheel:
                 self._tapped[key] = max(frames, self._tapped.get(key, 0))
             self._used.discard(key)
 
-    def play(self, text: str) -> int:
-        """Drive an action string; the number of its frames. Raises ActionError, a ValueError."""
+    def play(self, text: str) -> None:
+        """Drive an action string. Raises ActionError, a ValueError."""
         segments = parse_actions(text, RELEASED)
         with self._lock:
             self._script = deque(segments)
-        return sum(segment.frames for segment in segments)
 
     def steer(self, frames: int) -> np.ndarray:
         """Poses (frames, 4, 4) float32 of the chunk now due, as those of `action_poses` on `action`. The

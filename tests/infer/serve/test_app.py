@@ -1,6 +1,7 @@
 """The server on its port, spoken to as a page does and as no page would."""
 
 import json
+import socket
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -123,6 +124,11 @@ def test_words_that_make_no_sense_are_answered_and_the_drive_goes_on(address: st
         assert hear(page, "chunk")["action"] == "none-48"
         with come(address, name) as second, pytest.raises(ConnectionClosed):
             second.recv(timeout=PATIENCE_S)
+    with come(address, ask(address, room).json()["name"]) as page, pytest.raises(ConnectionClosed):
+        for _ in range(101):
+            page.send("?")
+        while True:
+            page.recv(timeout=PATIENCE_S)
     with come(address, "nobody") as page, pytest.raises(ConnectionClosed, match="no such drive"):
         page.recv(timeout=PATIENCE_S)
 
@@ -138,6 +144,17 @@ def test_a_form_outside_the_limits_is_refused(
 ) -> None:
     answer = ask(address, room, **words)
     assert answer.status_code == status and says in answer.json()["message"]
+
+
+def test_who_leaves_while_sending_leaves_no_trace(
+    address: str, caplog: pytest.LogCaptureFixture,
+) -> None:
+    host, _, port = address.removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port))) as line:
+        line.sendall(b"POST /drives HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n"
+                     b"Content-Type: multipart/form-data; boundary=x\r\n\r\n--x\r\n")
+    until(lambda: get(f"{address}/metrics").json()["refused"].get("400") == 1)
+    assert "Traceback" not in caplog.text
 
 
 def test_a_picture_outside_the_limits_is_refused(address: str, room: Path) -> None:

@@ -152,7 +152,7 @@ def test_a_drive_that_nobody_comes_for_is_dropped_and_an_old_one_forgotten(
 
 
 def test_one_drive_that_fails_ends_alone(
-    make_engine: Make, request_of: Ask, monkeypatch: pytest.MonkeyPatch,
+    make_engine: Make, request_of: Ask, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
 ) -> None:
     engine = make_engine(drives=3, longest_s=73 / FPS)
     pages = [Page(engine) for _ in range(3)]
@@ -164,11 +164,12 @@ def test_one_drive_that_fails_ends_alone(
     with at_work(engine):
         until(lambda: all(page.over for page in pages))
     failed, lost, fine = (page.over or "" for page in pages)
-    assert failed.startswith("making the next chunk failed: 5 poses of a chunk")
-    assert lost.startswith("writing the frames failed: ") and "File exists" in lost
+    assert failed == "making the next chunk failed; the server's log says why"
+    assert lost.startswith("writing the frames failed; the server's log says why")
+    assert "5 poses of a chunk" in caplog.text and "File exists" in caplog.text
     assert fine.startswith("the drive has reached its greatest length")
     assert [page.told[-1]["video"] for page in pages] == [True, False, True]
-    assert engine.figures()["failures"] == 1
+    assert engine.figures()["failures"] == 2
 
 
 def test_the_end_of_the_server_ends_every_drive_with_a_whole_video(
