@@ -29,7 +29,8 @@ def load(settings: dict[str, Any]) -> Any:
     from vipe.pipeline import default, make_pipeline
     from vipe.streams.base import ProcessedVideoStream
 
-    if not torch.cuda.is_available():
+    device = settings["device"]
+    if device.startswith("cuda") and not torch.cuda.is_available():
         raise RuntimeError("ViPE needs a CUDA device; there is none here")
     default.SLAMSystem = _given_depth_slam()
     arguments = [
@@ -46,7 +47,7 @@ def load(settings: dict[str, Any]) -> Any:
         known = arrays.get("intrinsics")
         default.GeoCalibIntrinsicsProcessor = calibration if known is None else _known_intrinsics(known)
         pipeline.slam_cfg.optimize_intrinsics = known is None
-        stream = _stream(arrays["rgb"], float(meta["fps"]), arrays.get("depth"), arrays.get("depth_frames"))
+        stream = _stream(arrays, float(meta["fps"]), device)
         found = pipeline.run(ProcessedVideoStream(stream, []).cache(desc="frames")).payload
         count = len(arrays["rgb"])
         c2w = found.get_view_trajectory(0).matrix().double().cpu().numpy()
@@ -59,12 +60,13 @@ def load(settings: dict[str, Any]) -> Any:
     return engine
 
 
-def _stream(rgb: np.ndarray, fps: float, depth: np.ndarray | None, depth_frames: np.ndarray | None) -> Any:
-    """ViPE's stream over frames (F, h, w, 3) that are in memory, some of which bring depth."""
+def _stream(arrays: Arrays, fps: float, device: str) -> Any:
+    """ViPE's stream over the frames of a request, some of which bring depth."""
     import torch
     from vipe.streams.base import VideoFrame, VideoStream
 
-    number = {} if depth_frames is None else {int(frame): k for k, frame in enumerate(depth_frames)}
+    rgb, depth = arrays["rgb"], arrays.get("depth")
+    number = {int(frame): k for k, frame in enumerate(arrays.get("depth_frames", ()))}
 
     class Frames(VideoStream):
         def frame_size(self) -> tuple[int, int]:
@@ -83,9 +85,9 @@ def _stream(rgb: np.ndarray, fps: float, depth: np.ndarray | None, depth_frames:
             for index, image in enumerate(rgb):
                 metric = None
                 if depth is not None and index in number:
-                    small = torch.from_numpy(depth[number[index]].astype(np.float32)).cuda()
+                    small = torch.from_numpy(depth[number[index]].astype(np.float32)).to(device)
                     metric = torch.nn.functional.interpolate(small[None, None], self.frame_size())[0, 0]
-                yield VideoFrame(raw_frame_idx=index, rgb=torch.from_numpy(image).cuda().float() / 255,
+                yield VideoFrame(raw_frame_idx=index, rgb=torch.from_numpy(image).to(device).float() / 255,
                                  metric_depth=metric)
 
     return Frames()

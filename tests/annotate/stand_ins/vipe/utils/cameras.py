@@ -1,0 +1,5 @@
+from enum import Enum
+
+
+class CameraType(Enum):
+    PINHOLE = "pinhole"
