@@ -7,7 +7,7 @@ column `trouble`, and breaks nothing.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -110,6 +110,13 @@ class ClipIndex:
 
     def ask(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """The answer to one SELECT. Raises QuestionError for anything else, and after twenty seconds."""
+        return self._answer(sql, parameters, lambda cursor: cursor.fetchall())
+
+    def ask_columns(self, sql: str, parameters: Sequence[Any] = ()) -> dict[str, np.ndarray]:
+        """As `ask`, by column; for columns without nulls."""
+        return self._answer(sql, parameters, lambda cursor: cursor.fetchnumpy())
+
+    def _answer(self, sql: str, parameters: Sequence[Any], fetch: Callable[[Any], Any]) -> Any:
         cursor = self._connection.cursor()
         timer = threading.Timer(_LIMIT_S, cursor.interrupt)
         try:
@@ -117,7 +124,7 @@ class ClipIndex:
             if len(statements) != 1 or statements[0].type is not duckdb.StatementType.SELECT:
                 raise QuestionError("one condition is expected, such as flow_dis > 5 and caption is not null")
             timer.start()
-            return cursor.execute(sql, list(parameters)).fetchall()
+            return fetch(cursor.execute(sql, list(parameters)))
         except duckdb.InterruptException as error:
             raise QuestionError(f"no answer within {_LIMIT_S:g} s; ask for less") from error
         except duckdb.Error as error:

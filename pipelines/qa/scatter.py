@@ -91,9 +91,11 @@ class Scatter:
         return list(unique)
 
     def look_alikes(self, count: int, pictures: Pictures, record_of: Any) -> list[dict[str, Any]]:
-        """The first pairs, those whose pictures agree first: `bits` of 64 in which their hashes differ."""
+        """Clips that the annotation calls duplicates, then the first pairs, those whose pictures agree first:
+        `bits` of 64 in which their hashes differ."""
         found = []
-        for a, b, distance in self.pairs[:count]:
+        declared = self._declared(count)
+        for a, b, distance in [*declared, *self.pairs[: count - len(declared)]]:
             names = [self._id(a), self._id(b)]
             try:
                 hashes = [picture_hash(pictures.strip(record_of(name), 1)) for name in names]
@@ -103,8 +105,21 @@ class Scatter:
             video = self.snapshot.table["video_id"]
             same = video[int(self.rows[a])].as_py() == video[int(self.rows[b])].as_py()
             found.append({"a": names[0], "b": names[1], "distance": distance, "bits": bits,
-                          "same_video": same})
-        return sorted(found, key=lambda pair: (pair["bits"] is None, pair["bits"], pair["distance"]))
+                          "same_video": same, "declared": (a, b, distance) in declared})
+        return sorted(found, key=lambda pair: (not pair["declared"], pair["bits"] is None, pair["bits"],
+                                               pair["distance"]))
+
+    def _declared(self, count: int) -> list[tuple[int, int, float]]:
+        """Pairs by the column `duplicate_of`; its similarity becomes a distance."""
+        table, places = self.snapshot.table, {int(row): place for place, row in enumerate(self.rows)}
+        chosen = np.flatnonzero(pc.is_valid(table["duplicate_of"]).to_numpy())
+        found = []
+        for row in chosen.tolist():
+            other = self.snapshot.rows.get(table["duplicate_of"][row].as_py())
+            if row in places and other in places:
+                similar = table["duplicate_similarity"][row].as_py()
+                found.append((places[row], places[other], 1.0 - (similar or 0.0)))
+        return sorted(found, key=lambda pair: pair[2])[:count]
 
     def _values(self, score: Score) -> np.ndarray:
         """(n,) float64, NaN where unmeasured."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from annotate.filters import Thresholds, sql_rules, to_sql
+import numpy as np
+
+from annotate.filters import Thresholds, sql_rules
 from dataset.report.scores import SCORES
 from pipelines.qa.index import NO_BIN, ClipIndex, QuestionError
 from pipelines.qa.selection import Filter
@@ -15,23 +17,26 @@ def tally(index: ClipIndex, thresholds: Thresholds, chosen: Filter) -> dict[str,
     it would take, and how many it alone. People's verdicts count before any rule."""
     condition, values = chosen.sql()
     rules = sql_rules(thresholds)
-    each = "".join(f", ({rule}) as rule{i}" for i, rule in enumerate(rules.values()))
-    fails = " + ".join(["0", *(f"(not rule{i})::int" for i in range(len(rules)))])
-    counts = "".join(f", count(*) filter (where not rule{i})"
-                     f", count(*) filter (where not rule{i} and fails = 1)" for i in range(len(rules)))
-    (row,) = index.ask(
-        f"with looked as (select seconds, final = 'kept' as was, {_kept(thresholds)} as stays{each} "
-        f"from clips where kind = 'clip' and {condition}), "
-        f"counted as (select *, {fails} as fails from looked) "
-        "select count(*), coalesce(sum(seconds), 0), "
-        "count(*) filter (where stays), coalesce(sum(seconds) filter (where stays), 0), "
-        "count(*) filter (where was), coalesce(sum(seconds) filter (where was), 0), "
-        "count(*) filter (where stays and not was), count(*) filter (where was and not stays)"
-        f"{counts} from counted", values)
-    names = ("clips", "seconds", "kept", "kept_seconds", "stored", "stored_seconds", "gained", "lost")
-    taken = row[len(names):]
-    return dict(zip(names, row)) | {"rules": [
-        {"rule": rule, "takes": taken[2 * i], "alone": taken[2 * i + 1]} for i, rule in enumerate(rules)]}
+    bits = [f"((not ({rule}))::bigint << {i})" for i, rule in enumerate(rules.values())]
+    failing = " + ".join(["0::bigint", *bits])
+    groups = index.ask(
+        f"with looked as (select seconds, final = 'kept' as was, judged, verdict, reasons, {failing} as failing "
+        f"from clips where kind = 'clip' and {condition}) "
+        f"select failing, {_kept('failing = 0')} as stays, was, count(*), coalesce(sum(seconds), 0) "
+        "from looked group by all", values)
+
+    return {
+        "clips": sum(n for _, _, _, n, _ in groups), "seconds": sum(s for _, _, _, _, s in groups),
+        "kept": sum(n for _, stays, _, n, _ in groups if stays),
+        "kept_seconds": sum(s for _, stays, _, _, s in groups if stays),
+        "stored": sum(n for _, _, was, n, _ in groups if was),
+        "stored_seconds": sum(s for _, _, was, _, s in groups if was),
+        "gained": sum(n for _, stays, was, n, _ in groups if stays and not was),
+        "lost": sum(n for _, stays, was, n, _ in groups if was and not stays),
+        "rules": [{"rule": rule, "takes": sum(n for failing, _, _, n, _ in groups if failing >> i & 1),
+                   "alone": sum(n for failing, _, _, n, _ in groups if failing == 1 << i)}
+                  for i, rule in enumerate(rules)],
+    }
 
 
 def histograms(index: ClipIndex, thresholds: Thresholds, chosen: Filter) -> list[dict[str, Any]]:
@@ -40,32 +45,24 @@ def histograms(index: ClipIndex, thresholds: Thresholds, chosen: Filter) -> list
     edges = index.snapshot.edges
     if not edges:
         return []
-    bins = [f"bin_{score}" for score in edges]
-    sets = ", ".join(f"({name}, stays)" for name in bins)
-    found = index.ask(
-        f"with looked as materialized (select {', '.join(bins)}, {_kept(thresholds)} as stays from clips "
-        f"where kind = 'clip' and {condition}) "
-        f"select {', '.join(bins)}, stays, count(*), grouping_id({', '.join(bins)}) from looked "
-        f"group by grouping sets ({sets})", values)
-    counts = {score: {True: [0] * (len(edges[score][0]) - 1), False: [0] * (len(edges[score][0]) - 1)}
-              for score in edges}
-    missing = dict.fromkeys(edges, 0)
-    order = list(edges)
-    for row in found:
-        # grouping_id has a one for every column that is not grouped by: the zero says whose bin this is
-        place = next(i for i in range(len(order)) if not row[-1] >> (len(order) - 1 - i) & 1)
-        score, bin_, stays, count = order[place], row[place], row[-3], row[-2]
-        if bin_ == NO_BIN:
-            missing[score] += count
-        else:
-            counts[score][stays][bin_] = count
-    return [{
-        "score": score.column, "title": score.title, "unit": "%" if score.percent else score.unit,
-        "factor": 100 if score.percent else 1, "edges": edges[score.column][0].tolist(),
-        "log": bool(edges[score.column][1]), "stay": counts[score.column][True],
-        "go": counts[score.column][False], "missing": missing[score.column],
-        "bounded": hasattr(thresholds, score.column),
-    } for score in SCORES if score.column in edges]
+    found = index.ask_columns(
+        f"select {', '.join(f'bin_{score}' for score in edges)}, {_kept(_rules(thresholds))} as stays from clips "
+        f"where kind = 'clip' and {condition}", values)
+    going = np.where(found["stays"], 0, NO_BIN + 1)
+    told = []
+    for score in SCORES:
+        if score.column not in edges:
+            continue
+        limits, logarithmic = edges[score.column]
+        counts = np.bincount(found[f"bin_{score.column}"] + going, minlength=2 * (NO_BIN + 1))
+        stay, go = counts.reshape(2, NO_BIN + 1)
+        told.append({
+            "score": score.column, "title": score.title, "unit": "%" if score.percent else score.unit,
+            "factor": 100 if score.percent else 1, "edges": limits.tolist(), "log": bool(logarithmic),
+            "stay": stay[: len(limits) - 1].tolist(), "go": go[: len(limits) - 1].tolist(),
+            "missing": int(stay[NO_BIN] + go[NO_BIN]), "bounded": hasattr(thresholds, score.column),
+        })
+    return told
 
 
 def at_limit(
@@ -87,5 +84,11 @@ def at_limit(
     return found
 
 
-def _kept(thresholds: Thresholds) -> str:
-    return f"(case judged when 'keep' then true when 'reject' then false else ({to_sql(thresholds)}) end)"
+def _kept(rules: str) -> str:
+    """Whether a clip stays that passes `rules`: what a person said counts first, a failure cannot be kept."""
+    return ("(case judged when 'keep' then true when 'reject' then false "
+            f"else ({rules}) and not (verdict = 'failed' and len(reasons) > 0) end)")
+
+
+def _rules(thresholds: Thresholds) -> str:
+    return " and ".join(f"({rule})" for rule in ["true", *sql_rules(thresholds).values()])

@@ -19,6 +19,7 @@ COMMANDS = {
     "latents": "pipelines.latents_config:LatentsConfig",
     "pairs": "train.pairs:PairsConfig",
     "serve": "infer.serve.config:ServeConfig",
+    "qa": "pipelines.qa.config:QaConfig",
     "train": "train.config:TrainConfig",
     "validate": "pipelines.validate_config:ValidateConfig",
 }

@@ -107,7 +107,7 @@ export async function show(main) {
     h("p", { class: "hint" }, "Along the two directions in which they differ most. Wheel: closer; drag: move; click: the clip. ",
       h("span", { class: "key kept" }), "kept ", h("span", { class: "key rejected" }), "rejected ", h("span", { class: "key failed" }), "failed"), plane.node),
   h("section", {}, h("h2", {}, "Farthest out"), h("p", { class: "hint" }, "Clips whose scores are least like the others', and which scores."), outliers),
-  h("section", {}, h("h2", {}, "Look alike"), h("p", { class: "hint" }, "Pairs whose pictures score most alike, those first whose first frames agree. Of one video they may be neighbours in time."), pairs));
+  h("section", {}, h("h2", {}, "Look alike"), h("p", { class: "hint" }, "Pairs that the annotation marked as duplicates, then those whose pictures score most alike, those first whose first frames agree. Of one video they may be neighbours in time."), pairs));
   plane.draw();
   get("outliers").then((found) => {
     const ids = found.map((one) => one.clip_id);
@@ -117,7 +117,7 @@ export async function show(main) {
   }).catch((error) => outliers.append(h("p", { class: "error" }, error.message)));
   get("pairs").then((found) => {
     pairs.replaceChildren(...found.map((pair) => h("a", { class: "card", href: `#/compare/${pair.a}/${pair.b}` }, h("span", { class: "two" }, strip(pair.a, 1), strip(pair.b, 1)),
-      h("small", {}, pair.bits === null ? "pictures cannot be read" : `pictures differ in ${pair.bits} of 64 bits`, pair.same_video ? ", same video" : ""))));
+      h("small", {}, pair.bits === null ? "pictures cannot be read" : `pictures differ in ${pair.bits} of 64 bits`, pair.same_video ? ", same video" : "", pair.declared ? ", marked as duplicates" : ""))));
     if (!found.length) pairs.append(h("p", { class: "hint" }, "There are not two clips to compare."));
   }).catch((error) => pairs.replaceChildren(h("p", { class: "error" }, error.message)));
 }

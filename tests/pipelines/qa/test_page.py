@@ -159,11 +159,10 @@ def test_open_filter_drag_play_seek_judge_reload(page: Any, data: Store):
 
 
 def test_two_clips_side_by_side_the_map_and_the_run(page: Any):
-    go(page, f"compare/{clip_name(0)}/{clip_name(1)}", ".pair .scene[data-frame]")
-    until(page, "document.querySelectorAll('.pair .scene[data-frame]').length === 2")
+    go(page, f"compare/{clip_name(0)}/{clip_name(1)}", ".pair video")
     page.evaluate("const bar = document.querySelector('input[aria-label=frame]');"
                   "bar.value = 20; bar.dispatchEvent(new Event('input'))")
-    until(page, "[...document.querySelectorAll('.scene')].every((one) => one.dataset.frame === '20')")
+    until(page, "[...document.querySelectorAll('.clock')].every((one) => one.textContent.endsWith('frame 20'))")
     go(page, "map", ".cards .card .two")
     assert page.locator("h2").first.inner_text() == "7 clips by their scores"
     go(page, "live", ".pace rect")

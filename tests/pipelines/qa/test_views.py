@@ -88,6 +88,19 @@ def test_clips_that_look_alike_are_found_and_their_pictures_compared(tmp_path):
     assert all(pair["bits"] > 5 for pair in pairs[1:])
 
 
+def test_what_the_annotation_marked_as_duplicates_comes_first(tmp_path):
+    def change(number, record, files):
+        score(number, record, files)
+        if number == 6:
+            record.duplicate_of, record.duplicate_similarity = clip_name(1), 0.97
+
+    store = write_video_set(tmp_path, 7, change=change)
+    index = ClipIndex(store)
+    first = Scatter(index.snapshot).look_alikes(10, Pictures(store), index.record)[0]
+    assert first["declared"] and {first["a"], first["b"]} == {clip_name(1), clip_name(6)}
+    assert first["distance"] == pytest.approx(0.03)
+
+
 def test_a_picture_hash_forgives_size_and_compression(shared_set: Store):
     index, pictures = ClipIndex(shared_set), Pictures(shared_set)
     one, other = (picture_hash(pictures.strip(index.record(clip_name(n)), 1)) for n in (0, 1))
