@@ -48,6 +48,15 @@ def test_neighbours_share_a_worker_unless_a_gpu_tells_them_apart():
     assert [pool.name for pool in plan.pools] == ["pose+scale", "caption+score", "quality"]
 
 
+def test_cutters_that_draw_on_a_gpu_are_as_many_as_fit_beside_the_stages():
+    drawing = Stage("cut", Resources(num_gpus=0.25))
+    plan = make_plan(drawing, [cpu("pose"), gpu("score", 0.5)], cpus=16, gpus=1, videos=9)
+    assert plan.workers == {"cut": 1, "pose": 16, "score": 1} and plan.cutter_gpus == 0.25
+    assert make_plan(drawing, [cpu("pose")], cpus=16, gpus=1, videos=9).cutters == 4
+    with pytest.raises(PlanError, match=r"stage cut wants 0\.25 GPU.*there are 0"):
+        make_plan(drawing, [cpu("pose")], cpus=16, gpus=0, videos=9)
+
+
 def test_stages_that_take_several_clips_at_once_have_workers_of_their_own():
     several = Stage("score", Resources(batch_size=8))
     plan = make_plan(CUTTER, [cpu("pose"), several, cpu("quality")], cpus=8, gpus=0, videos=9)

@@ -17,13 +17,13 @@ from annotate.source.filesystem import filesystem
 from annotate.source.item import PoseUnit, SourceConfig, SourceItem
 from annotate.source.layouts.folder import Folder
 from annotate.source.layouts.given import Given, checked_intrinsics, checked_poses
+from annotate.splats.cameras import CAMERA_FILES
 from annotate.splats.config import Drawer, SplatVideo, ZoneSource
 
 log = logging.getLogger(__name__)
 
 RENDERED = "splats"
 """Engine of the cameras: they drew the pictures."""
-_CAMERA_FILES = ("cameras.json", "transforms.json")
 _NOT_SCENES = ("input.ply", "points3D.ply")  # point clouds that a model was started from
 _ABOVE = 3  # folders, from that of the .ply upwards, in which its cameras may lie
 _HEADER = 1 << 16
@@ -52,7 +52,7 @@ def items(folder: Folder, config: SourceConfig) -> list[SourceItem]:
         except ValueError as error:
             fault = str(error)
         if cameras is None and settings.zone is ZoneSource.cameras:
-            fault = (f"{uri}: no {' or '.join(_CAMERA_FILES)} beside it or above it; source.splats.zone="
+            fault = (f"{uri}: no {' or '.join(CAMERA_FILES)} beside it or above it; source.splats.zone="
                      "free_space does without")
         elif cameras is None:
             guessed.append(uri)
@@ -62,10 +62,12 @@ def items(folder: Folder, config: SourceConfig) -> list[SourceItem]:
         found += [SourceItem(uri, f"{path.removesuffix('.ply')}/{number:02d}", given=given, fault=fault,
                              splat=SplatVideo(number, cameras, settings)) for number in range(count)]
     if found and drawer is not asked:
-        log.warning("splats are drawn by %s%s", drawer, f": {why_not()}" if drawer is Drawer.cpu else "")
+        log.warning("splats are drawn by %s", "gsplat" if drawer is Drawer.gsplat else
+                    f"the reference renderer, which is slow: {why_not()}")
     if guessed:
-        log.warning("%d scenes have no training cameras, such as %s: places to stand are guessed from free "
-                    "space, and up is source.splats.up=%s", len(guessed), guessed[0], config.splats.up)
+        log.warning("%s%s: no training cameras, so places to stand are guessed from free space, and up is "
+                    "source.splats.up=%s", guessed[0],
+                    f" and {len(guessed) - 1} more" if len(guessed) > 1 else "", config.splats.up)
     return found
 
 
@@ -101,7 +103,7 @@ def _cameras_of(uri: str) -> str | None:
     """Address of the nearest file of cameras, looking from the scene's folder upwards."""
     fs, path = filesystem(uri)
     places = list(PurePosixPath(path).parents)[:_ABOVE]
-    found = (f"{place}/{name}" for place in places for name in _CAMERA_FILES)
+    found = (f"{place}/{name}" for place in places for name in CAMERA_FILES)
     full = next((full for full in found if fs.exists(full)), None)
     return fs.unstrip_protocol(full) if full is not None and "://" in uri else full
 
