@@ -72,7 +72,7 @@ class AnnotateConfig:
     """Video in, a data set of clips with cameras, depth and scores out."""
 
     src: str = "???"  # a video, folder, glob, URL (s3://, gs://, https://, hf://), manifest (.csv, .jsonl,
-    # .parquet with a column uri), or "synthetic"
+    # .parquet with a column uri), scene of splats (.ply), or "synthetic"
     out: str = "???"  # folder or URL of the data set; a second run continues it
     work: str | None = None  # folder or URL for unfinished work; null: _work inside out
     source: SourceConfig = field(default_factory=SourceConfig)

@@ -75,8 +75,11 @@ def _find(src: str, fs: fsspec.AbstractFileSystem, path: str, config: SourceConf
               and not PurePosixPath(p).name.startswith(".")]
     others = len(found) - len(videos)
     if not videos:
+        scenes = any(p.lower().endswith(".ply") for p in found)
+        hint = "For scenes of splats: source.layout=splats" if scenes else (
+            "Name other endings with source.suffixes")
         raise ValueError(f"src={src}: {what} no video, only {others} other files; a video ends in "
-                         f"{' '.join(config.suffixes)}. Name other endings with source.suffixes")
+                         f"{' '.join(config.suffixes)}. {hint}")
     if others:
         log.info("src=%s: %d videos; %d other files passed over", src, len(videos), others)
     ids = [p.removeprefix(base).lstrip("/").removesuffix(PurePosixPath(p).suffix) for p in videos]

@@ -106,7 +106,6 @@ class SplatConfig:
             raise ValueError(f"source.splats.metres_per_unit={self.metres_per_unit}: must be above 0, or "
                              "null where the unit is unknown")
 
-
     @property
     def gpu_share(self) -> float:
         """What a process that makes these videos needs of a GPU; `drawer` must be settled."""
@@ -134,6 +133,6 @@ class SplatVideo:
         """All that changes what the video shows, but for the files of the scene."""
         settings = dataclasses.asdict(self.settings)
         refine = settings.pop("refine")
-        del settings["gpus"]
+        del settings["gpus"], settings["free"]  # how fast, and how many others
         refined = refine["model"] if refine["repository"] else None
         return f"{self.candidate}|{settings}|{refined}"

@@ -120,6 +120,8 @@ def test_models_are_found_with_their_cameras_and_in_their_last_state(scene: Path
         shutil.copy(scene, tmp_path / place / "point_cloud.ply")
     (tmp_path / "a/input.ply").write_bytes(b"ply\n")
     shutil.copy(scene.parent / "cameras.json", tmp_path / "a")
+    with pytest.raises(ValueError, match=r"source\.layout=splats"):
+        expand(str(tmp_path), SourceConfig())
     items = expand(str(tmp_path), SourceConfig(layout=Layout.splats, splats=SMALL))
     assert [item.id for item in items] == [
         *(f"a/point_cloud/iteration_30000/point_cloud/{k:02d}" for k in range(4)),
