@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from annotate.depth.depth_pro import DepthProEngine, depth_of, load
+from annotate.depth.depth_pro import DepthProEngine, depth_of
 from annotate.frames import ArrayFrames
 from annotate.learned import EngineConfig, LearnedConfig
 from dataset.camera import fov_deg
@@ -59,19 +59,24 @@ def test_without_them_it_guesses_a_field_of_view(engine, frames):
     assert 50 < fov_x[0] < 70 and (maps.intrinsics[0, 2:] == (48, 27)).all()
 
 
-def test_depth_is_the_packages_own_post_processing(engine, frames, weights):
-    from transformers import DepthProImageProcessor
+def test_depth_is_focal_length_over_width_and_canonical_inverse_depth(engine, frames, monkeypatch):
+    if engine._model is None:
+        engine.estimate(frames, [0], None)
+    forward = engine._model.forward
 
-    model = load(engine.needs()[0], "cpu")
-    image = frames.rgb(3)
-    processor = DepthProImageProcessor(size={"height": 256, "width": 256})
-    inputs = processor(images=image, return_tensors="pt")
-    with torch.no_grad():
-        found = model(**inputs)
-    theirs = processor.post_process_depth_estimation(found, target_sizes=[(54, 96)])[0]
-    ours, focal = depth_of(model, image[None], None, "cpu")
-    assert focal[0] == pytest.approx(float(theirs["focal_length"]), rel=1e-2)
-    assert np.median(np.abs(ours[0] / theirs["predicted_depth"].numpy() - 1)) < 0.02
+    def known(pixel_values):
+        found = forward(pixel_values=pixel_values)
+        assert pixel_values.shape == (1, 3, 256, 256) and pixel_values.abs().max() <= 1
+        assert found.predicted_depth.shape == (1, 256, 256) and found.field_of_view.shape == (1,)
+        found.predicted_depth, found.field_of_view = torch.full((1, 256, 256), 2.0), torch.tensor([90.0])
+        return found
+
+    monkeypatch.setattr(engine._model, "forward", known)
+    depth, focal = depth_of(engine._model, frames.rgb(3)[None], None, "cpu")
+    assert focal[0] == pytest.approx(48.0)  # half the width over tan 45 degrees
+    assert depth == pytest.approx(48.0 / (96 * 2.0))
+    depth, focal = depth_of(engine._model, frames.rgb(3)[None], torch.tensor([96.0]), "cpu")
+    assert focal[0] == 96.0 and depth == pytest.approx(0.5)
 
 
 def test_memory_that_runs_out_halves_the_batch(engine, frames, monkeypatch):

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -17,7 +19,7 @@ def test_windows_cover_every_frame_and_share_enough(count, size, data):
     spans = window_ranges(count, size, overlap)
     assert spans[0].start == 0 and spans[-1].stop == count
     assert all(len(span) <= size for span in spans)
-    for one, other in zip(spans, spans[1:]):
+    for one, other in pairwise(spans):
         assert other.start > one.start and one.stop - other.start >= min(overlap, count)
 
 
