@@ -179,7 +179,8 @@ def main() -> None:
             pages = time_pages(address, max(3, arguments.rounds // 3))
             memory = process.memory_info().rss / 1e6
     about = machine("dashboard") | {"clips": arguments.clips, "server's memory, MB": round(memory)}
-    results = {**about, "start_s": start_s, "answers": [dataclasses.asdict(a) for a in answers], "pages_s": pages}
+    results = {**about, "start_s": start_s, "pages_s": pages,
+               "answers": [dataclasses.asdict(answer) for answer in answers]}
     write(arguments.out, "dashboard", results, render(about, start_s, answers, pages))
 
 

@@ -1,4 +1,4 @@
-"""A data set of any number of clips with invented scores and no files: for timing what only reads the index."""
+"""A data set of any number of clips with invented scores and no files: to time what only reads the index."""
 
 from __future__ import annotations
 
@@ -48,7 +48,8 @@ def default_thresholds() -> Thresholds:
 def write_index(folder: Path, clips: int, seed: int = 0) -> Store:
     """A data set whose index has so many clips, judged by the default thresholds, in two segments."""
     store, thresholds = Store(folder), default_thresholds()
-    open_dataset(store, "invented", {"invented": True}, json.loads(json.dumps(dataclasses.asdict(thresholds))))
+    plain = json.loads(json.dumps(dataclasses.asdict(thresholds)))
+    open_dataset(store, "invented", {"invented": True}, plain)
     table = judged(invented(clips, np.random.default_rng(seed)), thresholds)
     half = len(table) // 2
     for number, part in enumerate((table.slice(0, half), table.slice(half))):
@@ -72,7 +73,8 @@ def invented(count: int, rng: np.random.Generator) -> pa.Table:
     columns |= {
         "clip_id": ids, "video_id": [f"video{one:07d}" for one in video],
         "uri": [f"/videos/{one:07d}.mp4" for one in video], "source": [_SOURCES[one][0] for one in source],
-        "licence": [_SOURCES[one][1] for one in source], "start_s": number * 10.0, "end_s": number * 10 + 10.0,
+        "licence": [_SOURCES[one][1] for one in source],
+        "start_s": number * 10.0, "end_s": number * 10 + 10.0,
         "caption": [f"a street with {one % 97} houses and a canal" for one in range(count)],
         "reasons": [[]] * count,
         "motion": rng.choice(["parallax", "planar", "rotation_only", "static"], count, p=[.8, .08, .09, .03]),
@@ -93,7 +95,7 @@ def invented(count: int, rng: np.random.Generator) -> pa.Table:
 
 
 def judged(table: pa.Table, thresholds: Thresholds) -> pa.Table:
-    """The same rows with the verdict of the thresholds, and for a reason the first bound that a clip exceeds."""
+    """The same rows with the verdict of the thresholds, for a reason the first bound a clip exceeds."""
     cases = []
     for item in dataclasses.fields(thresholds):
         bound = getattr(thresholds, item.name)

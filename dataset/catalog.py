@@ -230,7 +230,7 @@ def read_index(store: Store, columns: Sequence[str] | None = None, rows: RowType
 
 
 def read_judged(store: Store, columns: Sequence[str] | None = None) -> pa.Table:
-    """Clips as `read_index` gives them, but where a person judged one, with that verdict. Raises CatalogError."""
+    """Clips as `read_index` gives them; where a person judged one, with that verdict. Raises CatalogError."""
     try:
         said = in_force(read_history(store))
     except VerdictsError as error:

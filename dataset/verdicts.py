@@ -1,4 +1,4 @@
-"""What people said of clips: their verdicts and notes, as Parquet beside the data. They win over the machine's.
+"""What people said of clips: verdicts and notes, as Parquet beside the data. They win over the machine's.
 
 Every judgement is a row of its own in `verdicts/` and none is ever changed: of a clip the latest counts. A
 judgement is there once its file is, which takes one atomic write; many files become one now and then.
@@ -169,7 +169,8 @@ def _read(store: Store, paths: list[str]) -> pa.Table:
         tables.append(table)
     table = pa.concat_tables(tables)
     _, first = np.unique(np.asarray(table["judgement_id"].to_pylist(), str), return_index=True)
-    return table.take(pa.array(np.sort(first))).sort_by([("time", "ascending"), ("judgement_id", "ascending")])
+    by_time = [("time", "ascending"), ("judgement_id", "ascending")]
+    return table.take(pa.array(np.sort(first))).sort_by(by_time)
 
 
 def _to_parquet(table: pa.Table) -> bytes:

@@ -20,7 +20,8 @@ _DIGITS = 6
 _PROVENANCE = ("uri", "source", "licence", "video_id", "shot", "start_s", "end_s", "source_width",
                "source_height", "source_fps", "source_codec", "corrupt_frames", "frames", "fps", "width",
                "height", "pose_engine", "depth_engine", "scale_status", "metric_scale", "scale_sigma_log",
-               "scale_origin", "motion", "agreement", "pose_doubts", "config_hash", "code_version", "shard", "annotated_at")
+               "scale_origin", "motion", "agreement", "pose_doubts", "config_hash", "code_version",
+               "shard", "annotated_at")
 _WHY = ("detail", "pose_failure", "depth_failure")
 
 

@@ -38,7 +38,8 @@ NO_BIN = 255
 """Of a clip whose score was not measured."""
 MISSING_SHARD, SHORT_SHARD = "missing shard", "truncated shard"
 _UNREAD = ("embedding",)  # most of the index's bytes, where there is one
-_NO_QUESTIONS = ("members", "stage_seconds", "engines", "engine_licences")  # large, and never asked for in SQL
+_NO_QUESTIONS = ("members", "stage_seconds", "engines", "engine_licences")
+"""Large, and never asked for in SQL."""
 _COLUMNS = [name for name in CLIPS.schema.names if name not in _UNREAD]
 _LIMIT_S = 20.0
 

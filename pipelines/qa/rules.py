@@ -49,7 +49,7 @@ def thresholds_from(values: Mapping[str, Any]) -> Thresholds:
             setattr(made, name, _bound(key, value))
         elif isinstance(default, StrEnum):
             setattr(made, name, _choice(key, type(default), value))
-        elif type(value) is type(default) and (value is bool(value) or all(isinstance(v, str) for v in value)):
+        elif type(value) is type(default) and (isinstance(value, bool) or _are_texts(value)):
             setattr(made, name, value)
         else:
             raise ValueError(f"{key}={value!r}, expected a {type(default).__name__}")
@@ -103,6 +103,10 @@ def _bound(key: str, value: Any) -> Bound:
     missing = value.get("missing")
     return Bound(_number(f"{key}.min", value.get("min")), _number(f"{key}.max", value.get("max")),
                  None if missing is None else _choice(f"{key}.missing", Missing, missing))
+
+
+def _are_texts(values: list[Any]) -> bool:
+    return all(isinstance(value, str) for value in values)
 
 
 def _number(key: str, value: Any) -> float | None:

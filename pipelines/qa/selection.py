@@ -12,8 +12,8 @@ from dataset.report.scores import SCORES
 from pipelines.qa.index import ClipIndex, QuestionError
 
 SHOWN = ("clip_id", "kind", "final", "verdict", "reasons", "judged", "note", "reviewer", "judged_at",
-         "trouble", "source", "licence", "uri", "caption", "motion", "scale_status", "start_s", "seconds", "width",
-         "height", "annotated_at", "detail")
+         "trouble", "source", "licence", "uri", "caption", "motion", "scale_status", "start_s", "seconds",
+         "width", "height", "annotated_at", "detail")
 """Columns that every row comes with; scores follow."""
 _JUDGED = {"none": "judged is null", "keep": "judged = 'keep'", "reject": "judged = 'reject'",
            "noted": "note is not null", "any": "judged is not null or note is not null",

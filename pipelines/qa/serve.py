@@ -18,7 +18,7 @@ from pipelines.qa.config import QaConfig
 
 
 def serve(config: QaConfig) -> int:
-    """Answer until Ctrl-C. Raises CatalogError where there is no data set, PlanError where it cannot listen."""
+    """Answer until Ctrl-C. Raises CatalogError if there is no data set, PlanError where it cannot listen."""
     try:
         import uvicorn
 
@@ -62,7 +62,8 @@ def _listen(config: QaConfig) -> socket.socket:
         listener.bind(where)
     except OSError as error:
         why = error.strerror or error
-        raise PlanError(f"host={config.host} port={config.port}: cannot listen there ({why}); port=0 takes any that is free") from error
+        raise PlanError(f"host={config.host} port={config.port}: cannot listen there ({why}); "
+                        "port=0 takes any that is free") from error
     return listener
 
 

@@ -20,8 +20,8 @@ def tally(index: ClipIndex, thresholds: Thresholds, chosen: Filter) -> dict[str,
     bits = [f"((not ({rule}))::bigint << {i})" for i, rule in enumerate(rules.values())]
     failing = " + ".join(["0::bigint", *bits])
     groups = index.ask(
-        f"with looked as (select seconds, final = 'kept' as was, judged, verdict, reasons, {failing} as failing "
-        f"from clips where kind = 'clip' and {condition}) "
+        "with looked as (select seconds, final = 'kept' as was, judged, verdict, reasons, "
+        f"{failing} as failing from clips where kind = 'clip' and {condition}) "
         f"select failing, {_kept('failing = 0')} as stays, was, count(*), coalesce(sum(seconds), 0) "
         "from looked group by all", values)
 
@@ -46,8 +46,8 @@ def histograms(index: ClipIndex, thresholds: Thresholds, chosen: Filter) -> list
     if not edges:
         return []
     found = index.ask_columns(
-        f"select {', '.join(f'bin_{score}' for score in edges)}, {_kept(_rules(thresholds))} as stays from clips "
-        f"where kind = 'clip' and {condition}", values)
+        f"select {', '.join(f'bin_{score}' for score in edges)}, {_kept(_rules(thresholds))} as stays "
+        f"from clips where kind = 'clip' and {condition}", values)
     going = np.where(found["stays"], 0, NO_BIN + 1)
     told = []
     for score in SCORES:

@@ -1,4 +1,4 @@
-"""Judges clips one after the other and says so after each, until it is killed: python judge_until_killed.py SET."""
+"""Judges clips one by one and says so after each, until it is killed: python judge_until_killed.py SET."""
 
 import sys
 

@@ -102,7 +102,7 @@ export async function show(main) {
   main.append(h("div", { class: "sticky" }, head, h("div", { class: "tools" }, preset, download)), scope ?? "",
     h("div", { class: "columns" }, h("section", {}, h("h2", {}, "Rules without a scale"), others),
       h("section", {}, h("h2", {}, "What each rule takes"), h("table", { class: "plain rules" }, h("thead", {}, h("tr", {}, h("th", {}, "rule"), h("th", {}), h("th", {}, "clips"), h("th", {}, "it alone"))), rules))),
-    h("section", {}, h("h2", {}, "Scores"), h("p", { class: "hint" }, "Drag a line, type a number, or move a line with the arrow keys; dragged off the chart it is off. ",
+    h("section", {}, h("h2", {}, "Scores"), h("p", { class: "hint" }, "Drag a line, type a number, or move a line with the arrow keys; dragged off the chart it is off. The outermost bars also hold what lies beyond. ",
       h("span", { class: "key kept" }), "stays ", h("span", { class: "key rejected" }), "goes, by this or another rule or a person's verdict"), grid));
   drawOthers();
   const told = await post("histograms", { thresholds: values, filter: asked() });

@@ -53,7 +53,8 @@ def test_nothing_outside_the_clips_can_be_read(scored_set: Store, open_page):
                  "/%2e%2e/app.py", "/..%2fapp.py", "/../../secret.txt", "/%2fetc/hostname",
                  f"/api/clip/{ID}/file/%2fetc%2fhostname", "/api/clip/%2e%2e/strip/1.jpg"):
         answer = page.get(path)
-        assert answer.status_code in (404, 405) and b"secret" not in answer.content.replace(path.encode(), b"")
+        assert answer.status_code in (404, 405)
+        assert b"secret" not in answer.content.replace(b"secret.txt", b"")
     for method in ("put", "patch", "delete"):
         assert getattr(page, method)(f"/api/clip/{ID}/file/mp4").status_code == 405
     assert page.get("/").status_code == page.get("/app.js").status_code == 200
@@ -62,7 +63,8 @@ def test_nothing_outside_the_clips_can_be_read(scored_set: Store, open_page):
 def test_damage_is_shown_as_such_and_breaks_nothing(scored_set: Store, open_page):
     index = ClipIndex(scored_set)
     record, intact = index.record(ID), index.record(clip_name(0))
-    assert record is not None and record.shard is not None and intact is not None and intact.shard != record.shard
+    assert record is not None and record.shard is not None
+    assert intact is not None and intact.shard != record.shard
     page, shard = open_page(scored_set), scored_set.local_path(record.shard)
     assert shard is not None
     data = bytearray(shard.read_bytes())
@@ -115,7 +117,8 @@ def test_a_clips_page_says_verdict_reasons_place_and_provenance(shared_set: Stor
     told = page.post(f"/api/clip/{clip_name(0)}", json={"thresholds": stored}).json()
     assert told["verdict"] == told["final"] == "rejected" and told["reasons"] == ["flow_dis<2"]
     assert told["provenance"]["uri"] == "/videos/0.mp4" and told["caption"].startswith("a red room")
-    assert told["percentiles"]["flow_dis"] == 0 and set(told["members"]) == {"mp4", "camera.npz", "depth.npz", "json"}
+    assert set(told["members"]) == {"mp4", "camera.npz", "depth.npz", "json"}
+    assert told["percentiles"]["flow_dis"] == 0
     looser = page.post(f"/api/clip/{clip_name(0)}", json={"thresholds": {}}).json()
     assert looser["rules"]["verdict"] == "kept" and looser["verdict"] == "rejected"
     unknown = page.post("/api/clip/nobody", json={"thresholds": {}})
@@ -129,7 +132,8 @@ def test_a_verdict_is_on_disk_when_the_answer_comes(scored_set: Store, open_page
     body = {"clip_id": ID, "verdict": "reject", "note": "a hand", "reviewer": "Ada"}
     answer = page.post("/api/verdict", json=body).json()
     said = in_force(read_history(scored_set))[ID]
-    assert (said.verdict, said.note, said.reviewer, said.time) == ("reject", "a hand", "Ada", answer["judged_at"])
+    assert (said.verdict, said.note, said.reviewer) == ("reject", "a hand", "Ada")
+    assert said.time == answer["judged_at"]
     row = page.post("/api/rows", json={"filter": {"ids": [ID]}}).json()["rows"][0]
     assert (row["verdict"], row["final"], row["judged"]) == ("kept", "rejected", "reject")
     assert page.get("/api/overview").json()["said"]["against"] == 1
@@ -145,7 +149,8 @@ def test_what_is_no_clip_cannot_be_judged(scored_set: Store, open_page):
 
     with ShardWriter(scored_set, "kept") as writer:
         writer.commit([ClipRecord("tail", "video0", Kind.SPAN)])
-    answer = open_page(scored_set).post("/api/verdict", json={"clip_id": "tail", "verdict": "keep", "reviewer": "A"})
+    body = {"clip_id": "tail", "verdict": "keep", "reviewer": "Ada"}
+    answer = open_page(scored_set).post("/api/verdict", json=body)
     assert answer.status_code == 400 and "made no clip" in answer.json()["error"]
 
 
@@ -173,7 +178,8 @@ def test_only_this_machine_under_its_own_name_and_its_own_page_are_answered(shar
 
 def test_with_a_token_nothing_is_answered_without_it(shared_set: Store, open_page):
     page = open_page(shared_set, token="a-long-secret")
-    for path in ("/", "/app.js", "/api/overview", f"/api/clip/{ID}/file/mp4", "/api/live?token=wrong", "/plotly.js"):
+    for path in ("/", "/app.js", "/api/overview", f"/api/clip/{ID}/file/mp4", "/api/live?token=wrong",
+                 "/plotly.js"):
         assert page.get(path, headers={"host": "elsewhere"}).status_code == 401
     assert page.get("/?token=a-long-secret", headers={"host": "elsewhere"}).status_code == 200
     assert page.get("/api/overview").status_code == 200  # the cookie

@@ -1,4 +1,4 @@
-"""The page in a real browser: open, filter, drag a threshold, play, seek, judge, reload, and it is still there."""
+"""The page in a real browser: open, filter, drag a threshold, play, seek, judge, reload: still there."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from tests.tiny_dataset import clip_name
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 ROOT = Path(__file__).parents[3]
-FLAGS = ["--no-sandbox", "--disable-background-networking", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+FLAGS = ["--no-sandbox", "--disable-background-networking", "--use-angle=swiftshader",
+         "--enable-unsafe-swiftshader"]
 PATIENCE_MS = 120_000
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """Seven clips of four seconds; the shard of clips 3 to 5 is gone."""
-    store = write_scored_set(tmp_path_factory.mktemp("page") / "data", frames=65, size=(96, 160))
-    return store
+    """Seven clips of four seconds."""
+    return write_scored_set(tmp_path_factory.mktemp("page") / "data", frames=65, size=(96, 160))
 
 
 @pytest.fixture(scope="module")
 def address(data: Store) -> Iterator[str]:
     """The command itself, on a free port, behind a token."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "pipelines.qa", f"data={data.url}", "port=0", "open=false", "token=let-me-in-please",
-         "refresh_s=0.5", "reviewer=Ada"], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        [sys.executable, "-m", "pipelines.qa", f"data={data.url}", "port=0", "open=false",
+         "token=let-me-in-please", "refresh_s=0.5", "reviewer=Ada"], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     lines = [process.stdout.readline() for _ in range(2)]
     found = re.search(r"dashboard: (\S+)", "".join(lines))
@@ -162,7 +162,7 @@ def test_two_clips_side_by_side_the_map_and_the_run(page: Any):
     go(page, f"compare/{clip_name(0)}/{clip_name(1)}", ".pair video")
     page.evaluate("const bar = document.querySelector('input[aria-label=frame]');"
                   "bar.value = 20; bar.dispatchEvent(new Event('input'))")
-    until(page, "[...document.querySelectorAll('.clock')].every((one) => one.textContent.endsWith('frame 20'))")
+    until(page, "[...document.querySelectorAll('.clock')].every((at) => /frame 20$/.test(at.textContent))")
     go(page, "map", ".cards .card .two")
     assert page.locator("h2").first.inner_text() == "7 clips by their scores"
     go(page, "live", ".pace rect")

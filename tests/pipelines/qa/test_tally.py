@@ -39,7 +39,8 @@ def test_counts_are_those_of_the_judge(shared_set: Store, thresholds: Thresholds
 
 
 def test_every_rule_says_what_it_takes_and_what_it_alone_takes(shared_set: Store):
-    found = tally(ClipIndex(shared_set), Thresholds(flow_dis=Bound(min=2.5), saturation=Bound(60, 90)), Filter())
+    tried = Thresholds(flow_dis=Bound(min=2.5), saturation=Bound(60, 90))
+    found = tally(ClipIndex(shared_set), tried, Filter())
     # flow takes clips 0 to 2; saturation 40, 50 and 100: clips 0, 1 and 6
     assert found["rules"] == [{"rule": "flow_dis", "takes": 3, "alone": 1},
                               {"rule": "saturation", "takes": 3, "alone": 1}]
@@ -53,7 +54,8 @@ def test_people_count_before_any_rule(scored_set: Store):
     index = ClipIndex(scored_set)
     found = tally(index, THRESHOLDS, Filter())
     assert (found["kept"], found["stored"], found["gained"], found["lost"]) == (4, 4, 0, 0)
-    assert {row["clip_id"] for row in rows(index, Filter(judged="against"))["rows"]} == {clip_name(0), clip_name(3)}
+    against = rows(index, Filter(judged="against"))["rows"]
+    assert {row["clip_id"] for row in against} == {clip_name(0), clip_name(3)}
 
 
 def test_histograms_hold_every_clip_once_apart_by_whether_it_stays(shared_set: Store):
@@ -71,20 +73,22 @@ def test_histograms_hold_every_clip_once_apart_by_whether_it_stays(shared_set: S
 
 def test_the_clips_at_a_limit_are_its_nearest_on_both_sides(shared_set: Store):
     index = ClipIndex(shared_set)
-    lower = at_limit(index, Filter(), "flow_dis", 3.0, upper=False, count=2)
-    assert [one["value"] for one in lower["below"]] == [1, 2] and [one["value"] for one in lower["above"]] == [3, 4]
-    upper = at_limit(index, Filter(), "flow_dis", 3.0, upper=True, count=2)
-    assert [one["value"] for one in upper["below"]] == [2, 3] and [one["value"] for one in upper["above"]] == [4, 5]
+    for upper, below, above in ((False, [1, 2], [3, 4]), (True, [2, 3], [4, 5])):
+        found = at_limit(index, Filter(), "flow_dis", 3.0, upper, count=2)
+        assert [one["value"] for one in found["below"]] == below
+        assert [one["value"] for one in found["above"]] == above
     with pytest.raises(QuestionError, match="score=clip_id"):
         at_limit(index, Filter(), "clip_id", 3.0, upper=True)
 
 
 @pytest.mark.parametrize("chosen, numbers", [
     (Filter(), range(7)), (Filter(final="kept"), (2, 3, 4, 5)), (Filter(rule="flow_dis<2"), (0, 1)),
-    (Filter(rule="saturation>90"), (6,)), (Filter(licence="CC0", text="RED"), (0, 3)), (Filter(licence=""), (4, 5, 6)),
-    (Filter(text=clip_name(5)[:7]), (5,)), (Filter(where="flow_dis > 3 or focal_px is null -- so"), (0, 2, 4, 5, 6)),
+    (Filter(rule="saturation>90"), (6,)), (Filter(licence="CC0", text="RED"), (0, 3)),
+    (Filter(text=clip_name(5)[:7]), (5,)), (Filter(licence=""), (4, 5, 6)),
+    (Filter(where="flow_dis > 3 or focal_px is null -- so"), (0, 2, 4, 5, 6)),
     (Filter(motion="static"), ()), (Filter(kind="video"), ()), (Filter(ids=[clip_name(1), "x"]), (1,)),
-    (Filter(source="tiny", where="(select max(flow_dis) from clips) = flow_dis"), (6,)), (Filter(trouble=True), ()),
+    (Filter(source="tiny", where="(select max(flow_dis) from clips) = flow_dis"), (6,)),
+    (Filter(trouble=True), ()),
     (Filter(text="'; drop table base; --"), ()),
 ])
 def test_filters_find_what_they_say(shared_set: Store, chosen: Filter, numbers):
@@ -95,9 +99,11 @@ def test_filters_find_what_they_say(shared_set: Store, chosen: Filter, numbers):
 
 
 @pytest.mark.parametrize("chosen, said", [
-    (Filter(final="perhaps"), "final=perhaps, allowed kept"), (Filter(judged="maybe"), "judged=maybe, allowed"),
+    (Filter(final="perhaps"), "final=perhaps, allowed kept"),
+    (Filter(judged="maybe"), "judged=maybe, allowed"),
     (Filter(where="no_column = 1"), "no_column"), (Filter(where="flow_dis >"), "syntax"),
-    (Filter(where="true) or (verdict = ?"), "parameter"), (Filter(where="1; drop table base"), "syntax|one condition"),
+    (Filter(where="true) or (verdict = ?"), "parameter"),
+    (Filter(where="1; drop table base"), "syntax|one condition"),
 ])
 def test_conditions_that_make_no_sense_are_refused(shared_set: Store, chosen: Filter, said: str):
     with pytest.raises(QuestionError, match=f"(?i){said}"):
