@@ -146,12 +146,13 @@ def _switch_reasons(record: ClipRecord, thresholds: Thresholds) -> list[str]:
 
 def to_sql(thresholds: Thresholds) -> str:
     """The predicate "this row is kept" as a DuckDB expression over the columns of the index."""
-    terms = ["kind = 'clip'", "NOT (verdict = 'failed' AND len(reasons) > 0)", *sql_rules(thresholds).values()]
+    terms = ["kind = 'clip'", "NOT (verdict = 'failed' AND len(reasons) > 0)",
+             *sql_rules(thresholds).values()]
     return "\n  AND ".join(f"({term})" for term in terms)
 
 
 def sql_rules(thresholds: Thresholds) -> dict[str, str]:
-    """What every rule that is on lets pass, as DuckDB expressions by the rule's field, in order of judgement."""
+    """What every rule that is on lets pass: DuckDB expressions by the rule's field, in order of judgement."""
     rules = {}
     if thresholds.motions:
         motions = ", ".join(_quoted(motion) for motion in thresholds.motions)
