@@ -134,7 +134,8 @@ def test_a_table_that_makes_no_sense_is_refused(tmp_path, text, words):
 @pytest.mark.parametrize(("caption", "words"), [
     ({"engine": "vlm"}, "vlm.engine=none"), ({"engine": "file"}, "needs one"),
     ({"attempts": 0}, "attempts=0"), ({"path": "x.csv"}, "belongs"),
-    ({"engine": "file", "path": "x.txt"}, "expected one of"), ({"least_words": 9, "most_words": 8}, "least_words")])
+    ({"engine": "file", "path": "x.txt"}, "expected one of"),
+    ({"least_words": 9, "most_words": 8}, "least_words")])
 def test_settings_that_contradict_each_other_are_refused(caption, words):
     with pytest.raises(ValueError, match=words):
         CaptionStage(CaptionConfig(**caption))
