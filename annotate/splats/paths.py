@@ -99,19 +99,21 @@ def _orbit(frame: Frame) -> Draft:
 
 def _spiral(frame: Frame) -> Draft:
     u = _unit(frame)
-    rho = frame.amount() + u * (frame.amount() - frame.amount())
-    height = (frame.amount() * u - frame.amount() * (1 - u)) * 0.5
-    return _circling(frame, np.maximum(rho, 0.2 * frame.scene.radius * frame.size), height)
+    start, end = frame.amount(), frame.amount()
+    rise = 0.5 * frame.amount() * frame.rng.choice([-1.0, 1.0])
+    return _circling(frame, start + u * (end - start), frame.rng.uniform(*frame.scene.heights) + u * rise)
 
 
 def _circling(frame: Frame, rho: np.ndarray, height: np.ndarray) -> Draft:
-    """About the centroid over 60 to 360 degrees, moved so that it starts at a training camera."""
+    """About the centroid over 60 to 360 degrees, moved sideways so that it starts over or under a training
+    camera."""
     scene, rng = frame.scene, frame.rng
     sweep = np.radians(rng.uniform(60, 360)) * rng.choice([-1.0, 1.0]) * frame.size
     theta = rng.uniform(0, 2 * np.pi) + sweep * _unit(frame)
     circle = rho[:, None] * (np.cos(theta)[:, None] * scene.e1 + np.sin(theta)[:, None] * scene.e2)
     positions = scene.centroid + circle + height[:, None] * scene.up
-    return Draft(_anchored(frame, positions)[0], _at(scene.target, scene))
+    offset = _anchor(frame)[:3, 3] - positions[0]
+    return Draft(positions + offset - (offset @ scene.up) * scene.up, _at(scene.target, scene))
 
 
 def _dolly(frame: Frame) -> Draft:
@@ -255,12 +257,6 @@ def _anchor(frame: Frame) -> np.ndarray:
     anchor = cameras[int(frame.rng.integers(len(cameras)))].copy()
     anchor[:3, 3] += frame.rng.uniform(-0.1, 0.1, 3) / np.sqrt(3) * frame.scene.radius
     return anchor
-
-
-def _anchored(frame: Frame, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Positions moved so that they start at an anchor, and the anchor."""
-    anchor = _anchor(frame)
-    return positions + anchor[:3, 3] - positions[0], anchor
 
 
 def _at(target: np.ndarray, scene: SceneStatistics) -> View:
