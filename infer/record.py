@@ -16,7 +16,7 @@ from infer.config import InferConfig
 from infer.video import write_whole
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from infer.lens import Image
     from infer.pipeline import Request, WorldModel
@@ -126,7 +126,7 @@ def describe_making(world: WorldModel, request: Request, image: Image) -> dict[s
 
     import torch
 
-    device = world.network.x_embedder.proj.weight.device
+    device = world.placed.device
     return {
         "seed": request.seed, "path": request.path.source, "intrinsics": request.lens.origin,
         "image": digest(image.pixels), "camera": digest(request.path.c2w, request.lens.intrinsics),
@@ -157,6 +157,14 @@ def network_digest(network: nn.Module) -> str:
     found = hashlib.sha256()
     for name, tensor in network.state_dict().items():
         if isinstance(tensor, torch.Tensor) and tensor.numel():
-            begins = tensor.detach().flatten()[:_LOOKED_AT].float().cpu().numpy()
-            found.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode() + begins.tobytes())
+            found.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+            for part in _plain_tensors(tensor):
+                found.update(part.detach().flatten()[:_LOOKED_AT].float().cpu().numpy().tobytes())
     return found.hexdigest()[:16]
+
+
+def _plain_tensors(tensor: Any) -> list[Tensor]:
+    """The tensor, or those that a quantised one is made of."""
+    if not hasattr(tensor, "__tensor_flatten__"):
+        return [tensor]
+    return [getattr(tensor, name) for name in tensor.__tensor_flatten__()[0]]

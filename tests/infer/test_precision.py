@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from infer.precision import Precision, PrecisionConfig, quantise, transformer_linears
+from infer.record import network_digest
 from model.dit import SanaWM
 from model.layers import PointwiseConv
 
@@ -90,3 +91,9 @@ def test_what_the_device_cannot_multiply_is_refused_by_its_setting(
     with pytest.raises(ValueError, match=rf"precision\.{part}={precision}: needs a GPU of compute capability "
                                          rf"{needs}.*this is a CPU; int8 runs anywhere"):
         config.check(CPU, torch.float32)
+
+
+def test_a_rounded_network_is_known_by_a_name_of_its_own(network: SanaWM, rounded: SanaWM) -> None:
+    again = copy.deepcopy(network)
+    quantise(again, Precision.int8, CPU)
+    assert network_digest(rounded) == network_digest(again) != network_digest(network)
