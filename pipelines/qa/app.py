@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any
@@ -44,7 +43,7 @@ class Desk:
         self._overview: tuple[int, dict[str, Any]] = (-1, {})
         self._scatter: tuple[int, scatter.Scatter] | None = None
 
-    @cached_property
+    @property
     def stored(self) -> Thresholds:
         """The thresholds that the stored verdicts follow."""
         return rules.thresholds_from(self.index.snapshot.description.thresholds or {})
@@ -237,13 +236,17 @@ def _clips(desk: Desk) -> APIRouter:
                         headers=_IMMUTABLE)
 
     @api.get("/clip/{clip_id}/file/{name}")
-    def file(clip_id: str, name: str, range: Annotated[str | None, Header()] = None) -> Response:
+    def file(
+        clip_id: str, name: str, range: Annotated[str | None, Header()] = None,
+        if_range: Annotated[str | None, Header()] = None,
+    ) -> Response:
         record = desk.record(clip_id)
         member = media.member_of(record, name)
         assert record.shard is not None  # what has members has a shard
         headers = {"accept-ranges": "bytes", "etag": f'"{member.sha256}"', "cache-control": "no-cache"}
         try:
-            asked = media.byte_range(range, member.size)
+            is_same = if_range in (None, headers["etag"])  # else what the asker has is of another file
+            asked = media.byte_range(range, member.size) if is_same else None
         except RangeError:
             return Response(status_code=416, headers=headers | {"content-range": f"bytes */{member.size}"})
         start, end = asked or (0, member.size)

@@ -80,6 +80,7 @@ class ClipIndex:
         self._seen: Any = None
         self._seen_verdicts: Any = None
         self.version = 0
+        read_description(store)  # raises CatalogError where there is no data set
         self.snapshot = self._read()
         # Questions come from the page: they may neither read files nor change these settings.
         self._connection.execute("set enable_external_access = false")

@@ -5,7 +5,11 @@ async function answer(response, path) {
   let sentence = `${path}: ${response.status} ${response.statusText}`;
   try {
     const told = await response.clone().json();
-    sentence = told.error ?? (Array.isArray(told.detail) ? told.detail.map((d) => `${d.loc?.join(".")}: ${d.msg}`).join("; ") : sentence);
+    sentence =
+      told.error ??
+      (Array.isArray(told.detail)
+        ? told.detail.map((d) => `${d.loc?.join(".")}: ${d.msg}`).join("; ")
+        : sentence);
   } catch {
     sentence = (await response.text()) || sentence;
   }
@@ -14,12 +18,17 @@ async function answer(response, path) {
 
 async function send(path, options) {
   let response;
-  try { response = await fetch(`api/${path}`, options); } catch { throw new Error("the server does not answer; start it again"); }
+  try {
+    response = await fetch(`api/${path}`, options);
+  } catch {
+    throw new Error("the server does not answer; start it again");
+  }
   return answer(response, path);
 }
 
 const body = (values) => ({
-  method: "POST", body: JSON.stringify(values),
+  method: "POST",
+  body: JSON.stringify(values),
   headers: { "content-type": "application/json", "x-requested-with": "page" },
 });
 

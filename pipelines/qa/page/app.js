@@ -6,8 +6,12 @@ import { h, toast } from "./dom.js";
 import { keep, loadThresholds, state } from "./state.js";
 
 const views = {
-  "": () => import("./overview.js"), scores: () => import("./scores.js"), clips: () => import("./clips.js"),
-  clip: () => import("./clip.js"), compare: () => import("./compare.js"), map: () => import("./map.js"),
+  "": () => import("./overview.js"),
+  scores: () => import("./scores.js"),
+  clips: () => import("./clips.js"),
+  clip: () => import("./clip.js"),
+  compare: () => import("./compare.js"),
+  map: () => import("./map.js"),
   live: () => import("./live.js"),
 };
 
@@ -21,7 +25,10 @@ async function show() {
   leave?.();
   leave = null;
   for (const link of document.querySelectorAll("nav a")) {
-    const here = link.dataset.view === name || (name === "clip" && link.dataset.view === "clips") || (name === "compare" && link.dataset.view === "clips");
+    const here =
+      link.dataset.view === name ||
+      (name === "clip" && link.dataset.view === "clips") ||
+      (name === "compare" && link.dataset.view === "clips");
     link.toggleAttribute("aria-current", here);
   }
   try {
@@ -49,11 +56,16 @@ async function start() {
   tellNotices(told.notices);
   const who = document.getElementById("reviewer");
   who.value = state.reviewer;
-  who.addEventListener("change", () => { state.reviewer = who.value.trim() || told.reviewer; who.value = state.reviewer; keep(); });
+  who.addEventListener("change", () => {
+    state.reviewer = who.value.trim() || told.reviewer;
+    who.value = state.reviewer;
+    keep();
+  });
   await loadThresholds();
 }
 
-if (new URLSearchParams(location.search).has("token")) history.replaceState(null, "", location.pathname + location.hash);
+if (new URLSearchParams(location.search).has("token"))
+  history.replaceState(null, "", location.pathname + location.hash);
 const started = start();
 started.catch((error) => toast(error.message, true));
 addEventListener("hashchange", show);

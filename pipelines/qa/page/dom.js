@@ -3,7 +3,9 @@
 const SVG = new Set(["svg", "g", "rect", "line", "polyline", "polygon", "path", "text", "circle", "title"]);
 
 export function h(tag, props = {}, ...children) {
-  const node = SVG.has(tag) ? document.createElementNS("http://www.w3.org/2000/svg", tag) : document.createElement(tag);
+  const node = SVG.has(tag)
+    ? document.createElementNS("http://www.w3.org/2000/svg", tag)
+    : document.createElement(tag);
   for (const [name, value] of Object.entries(props)) {
     if (value === null || value === undefined || value === false) continue;
     if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
@@ -11,7 +13,9 @@ export function h(tag, props = {}, ...children) {
     else if (name === "value" || name === "checked" || name === "muted") node[name] = value;
     else node.setAttribute(name, value === true ? "" : value);
   }
-  node.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
+  node.append(
+    ...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false),
+  );
   return node;
 }
 
@@ -22,7 +26,9 @@ export function number(value, digits = 3) {
   if (value === null || value === undefined || !Number.isFinite(value)) return "–";
   const size = Math.abs(value);
   if (value === 0 || (size >= 1e-4 && size < 1e7)) {
-    return value.toLocaleString("en", { maximumSignificantDigits: size >= 1000 ? Math.ceil(Math.log10(size)) : digits });
+    return value.toLocaleString("en", {
+      maximumSignificantDigits: size >= 1000 ? Math.ceil(Math.log10(size)) : digits,
+    });
   }
   return value.toExponential(1);
 }
@@ -39,11 +45,20 @@ export function latest(run) {
   let busy = false;
   let next = null;
   return async function ask(...given) {
-    if (busy) { next = given; return; }
+    if (busy) {
+      next = given;
+      return;
+    }
     busy = true;
-    try { await run(...given); } finally {
+    try {
+      await run(...given);
+    } finally {
       busy = false;
-      if (next) { const after = next; next = null; ask(...after); }
+      if (next) {
+        const after = next;
+        next = null;
+        ask(...after);
+      }
     }
   };
 }
@@ -55,7 +70,12 @@ export function toast(text, bad = false) {
   node.className = bad ? "bad" : "";
   node.hidden = false;
   clearTimeout(timer);
-  timer = setTimeout(() => { node.hidden = true; }, bad ? 9000 : 2200);
+  timer = setTimeout(
+    () => {
+      node.hidden = true;
+    },
+    bad ? 9000 : 2200,
+  );
 }
 
 export function save(name, text, type) {
@@ -68,7 +88,12 @@ export function save(name, text, type) {
 
 // A clip's key frames in one picture; moving over it goes through them.
 export function strip(clipId, pictures, alt = "") {
-  const image = h("img", { src: `api/clip/${clipId}/strip/${pictures}.jpg`, alt, loading: "lazy", draggable: "false" });
+  const image = h("img", {
+    src: `api/clip/${clipId}/strip/${pictures}.jpg`,
+    alt,
+    loading: "lazy",
+    draggable: "false",
+  });
   const box = h("span", { class: "strip", "data-pictures": pictures }, image);
   image.addEventListener("load", () => {
     box.style.aspectRatio = `${image.naturalWidth / pictures} / ${image.naturalHeight}`;
@@ -79,7 +104,9 @@ export function strip(clipId, pictures, alt = "") {
       const place = (event.clientX - box.getBoundingClientRect().left) / box.clientWidth;
       image.style.left = `-${100 * Math.min(pictures - 1, Math.max(0, Math.floor(place * pictures)))}%`;
     });
-    box.addEventListener("pointerleave", () => { image.style.left = "0"; });
+    box.addEventListener("pointerleave", () => {
+      image.style.left = "0";
+    });
   }
   image.style.width = `${100 * pictures}%`;
   return box;

@@ -4,11 +4,18 @@
 import { get } from "./api.js";
 
 const remembered = (key, otherwise) => {
-  try { return JSON.parse(sessionStorage.getItem(key)) ?? otherwise; } catch { return otherwise; }
+  try {
+    return JSON.parse(sessionStorage.getItem(key)) ?? otherwise;
+  } catch {
+    return otherwise;
+  }
 };
 
 export const state = {
-  thresholds: null, stored: null, presets: [], data: "",
+  thresholds: null,
+  stored: null,
+  presets: [],
+  data: "",
   filter: remembered("filter", { kind: "clip" }),
   queue: remembered("queue", []),
   reviewer: localStorage.getItem("reviewer") ?? "",
@@ -37,6 +44,10 @@ export function setFilter(filter) {
 
 // What the server's filter takes: empty fields are left out.
 export function asked(filter = state.filter) {
-  return Object.fromEntries(Object.entries(filter).filter(([key, value]) =>
-    value !== undefined && value !== null && (value !== "" || key === "source" || key === "licence")));
+  return Object.fromEntries(
+    Object.entries(filter).filter(
+      ([key, value]) =>
+        value !== undefined && value !== null && (value !== "" || key === "source" || key === "licence"),
+    ),
+  );
 }

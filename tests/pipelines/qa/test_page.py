@@ -38,7 +38,8 @@ def address(data: Store) -> Iterator[str]:
     """The command itself, on a free port, behind a token."""
     process = subprocess.Popen(
         [sys.executable, "-m", "pipelines.qa", f"data={data.url}", "port=0", "open=false",
-         "token=let-me-in-please", "refresh_s=0.5", "reviewer=Ada"], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+         "token=let-me-in-please", "refresh_s=0.5", "reviewer=Ada"],
+        cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     lines = [process.stdout.readline() for _ in range(2)]
     found = re.search(r"dashboard: (\S+)", "".join(lines))
