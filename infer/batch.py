@@ -37,7 +37,7 @@ class Outcome:
 
 
 class Summary:
-    """What became of every row, in `batch.jsonl`, which is whole at any time."""
+    """What became of every row, in `batch.jsonl`, which is whole at any time and there once rows are made."""
 
     def __init__(self, folder: Path, rows: Sequence[Row]) -> None:
         self._path = folder / SUMMARY
@@ -46,8 +46,8 @@ class Summary:
 
     def add(self, outcome: Outcome) -> None:
         self._outcomes[outcome.row] = outcome
-        lines = [json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in self._outcomes.values()]
-        write_whole(self._path, "".join(lines).encode())
+        if self._begun is not None:
+            self._write()
         told = f": {outcome.reason}" if outcome.reason else self._left()
         if outcome.status != THERE:
             print(f"row {outcome.row}, {outcome.name}, {outcome.status}{told}", file=sys.stderr, flush=True)
@@ -55,6 +55,7 @@ class Summary:
     def begin(self) -> None:
         """From now on rows are made, and the time that is left can be told."""
         self._begun = time.monotonic()
+        self._write()
 
     def _left(self) -> str:
         made, waiting = self.count(MADE), self.count(WAITS)
@@ -67,10 +68,15 @@ class Summary:
 
     def finish(self) -> int:
         """Says how it went; 1 where a row failed, else 0."""
+        self._write()
         failed = self.count(FAILED)
         print(f"{self._path}: {self.count(MADE)} videos made, {self.count(THERE)} were there, "
               f"{failed} failed")
         return int(failed > 0)
+
+    def _write(self) -> None:
+        lines = [json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in self._outcomes.values()]
+        write_whole(self._path, "".join(lines).encode())
 
 
 def to_do(rows: Sequence[Row], summary: Summary) -> list[Row]:

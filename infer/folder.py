@@ -68,9 +68,10 @@ def make_folder(
     first, made, begun = int(world.refiner is not None), 0, time.monotonic()
 
     def frames() -> Iterator[np.ndarray]:
-        made = world.generate(request, progress)
-        yield from write_overlay(folder / OVERLAY, made, request.path, first, config.crf) \
-            if config.overlay else made
+        chunks = world.generate(request, progress)
+        if config.overlay:
+            chunks = write_overlay(folder / OVERLAY, chunks, request.path, first, config.crf)
+        yield from chunks
         save_camera(folder / CAMERA, request.path.c2w[first:], request.lens.intrinsics[first:], size)
 
     for part in write_video(folder / VIDEO, frames(), config.crf):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter, deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,20 +33,30 @@ def run(config: GenerateConfig) -> int:
                 from dataset.store import Store
 
                 check_shared({"out": Store(out)})
-            workers, gpus, cpus = divide(config, cluster.cpus, cluster.gpus, len(left))
-            _make(config, left, summary, workers, {"num_gpus": gpus, "num_cpus": cpus})
+            _make(config, left, summary, divide(config, cluster.cpus, cluster.gpus, len(left)))
     return summary.finish()
 
 
-def divide(config: GenerateConfig, cpus: float, gpus: float, rows: int) -> tuple[int, float, float]:
-    """Workers, and GPUs and CPUs of each. Raises PlanError when they want more than there is."""
+@dataclass(frozen=True)
+class Shares:
+    """How the machines are divided among the workers. Of CPUs a worker reserves one at most, since how many
+    lie beside a GPU differs from machine to machine; it computes with `threads`."""
+
+    workers: int
+    gpus: float  # of one worker
+    cpus: float
+    threads: int
+
+
+def divide(config: GenerateConfig, cpus: float, gpus: float, rows: int) -> Shares:
+    """Raises PlanError when the workers want more GPUs than there are."""
     each = config.gpus if config.gpus is not None else float(gpus >= 1)
     if each > gpus:
         raise PlanError(f"gpus={each:g}: there are {gpus:g} GPUs. Use machines with GPUs, ray.num_gpus=... "
                         "if Ray does not see them, or gpus=0 to work on CPUs")
     most = int(gpus / each) if each else max(1, int(cpus))
     workers = min(config.workers or (most if each else 1), most, rows)
-    return workers, each, max(1.0, float(int(cpus / workers))) if cpus >= workers else cpus / workers
+    return Shares(workers, each, min(1.0, cpus / workers), max(1, int(cpus / workers)))
 
 
 class Maker:
@@ -74,22 +85,23 @@ class Maker:
 
 
 def _make(
-    config: GenerateConfig, rows: Sequence[Row], summary: Summary, workers: int, share: dict[str, float],
+    config: GenerateConfig, rows: Sequence[Row], summary: Summary, shares: Shares,
 ) -> None:
     """Give each worker its next row when it has made one; a row whose worker dies goes to another."""
     import ray
 
     def start() -> Any:
-        return ray.remote(Maker).options(**share).remote(_of_infer(config), max(1, int(share["num_cpus"])))
+        options = {"num_gpus": shares.gpus, "num_cpus": shares.cpus}
+        return ray.remote(Maker).options(**options).remote(_of_infer(config), shares.threads)
 
-    workers_alive = [start() for _ in range(workers)]
+    alive = [start() for _ in range(shares.workers)]
     try:
-        faults = ray.get([worker.ready.remote() for worker in workers_alive])
+        faults = ray.get([worker.ready.remote() for worker in alive])
         if faults[0] is not None:
             raise PlanError(faults[0])
         summary.begin()
         waiting, deaths, running = deque(rows), Counter[int](), dict[Any, tuple[Any, Row]]()
-        idle = list(workers_alive)
+        idle = list(alive)
         while waiting or running:
             while idle and waiting:
                 worker, row = idle.pop(), waiting.popleft()
@@ -99,18 +111,22 @@ def _make(
             try:
                 summary.add(ray.get(done))
             except ray.exceptions.RayActorError:
-                workers_alive[workers_alive.index(worker)] = worker = start()
+                alive.remove(worker)
                 deaths[row.number] += 1
                 if deaths[row.number] < config.attempts:
                     waiting.append(row)
                 else:
                     reason = f"killed its worker {deaths[row.number]} times"
                     summary.add(Outcome(row.number, row.name, FAILED, reason))
+                if not waiting:
+                    continue
+                worker = start()
+                alive.append(worker)
             except ray.exceptions.RayTaskError as error:
                 raise error.cause from None  # a full disk: no other row would fare better
             idle.append(worker)
     finally:
-        for worker in workers_alive:
+        for worker in alive:
             ray.kill(worker)
 
 

@@ -64,7 +64,7 @@ def test_no_weights_are_loaded_where_no_row_can_be_made(
     manifest = table(tmp_path, room, "a", a={"fov": 200})
     assert start([*tiny, "model=gone"], manifest, tmp_path / "out") == 1
     assert "1 failed" in capsys.readouterr().out
-    manifest = table(tmp_path, room, "a")
+    manifest = table(tmp_path, room, "ab", b={"fov": 200})
     assert start([*tiny, "model=gone"], manifest, tmp_path / "other") == 2
     assert "there is no gone" in capsys.readouterr().err
     assert not (tmp_path / "other").exists()

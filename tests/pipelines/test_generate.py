@@ -18,7 +18,7 @@ from infer.run import run as run_here
 from model.config import DiTConfig
 from model.dit import SanaWM
 from pipelines.generate_config import GenerateConfig
-from pipelines.generate_run import divide, run
+from pipelines.generate_run import Shares, divide, run
 from pipelines.plan import PlanError
 
 
@@ -104,10 +104,10 @@ def test_weights_that_are_not_there_end_the_run_before_any_row(
 
 def test_workers_share_the_machine(tmp_path: Path) -> None:
     config = GenerateConfig()
-    assert divide(config, cpus=16, gpus=4, rows=100) == (4, 1.0, 4.0)
-    assert divide(config, cpus=16, gpus=4, rows=3) == (3, 1.0, 5.0)
-    assert divide(config, cpus=2, gpus=0, rows=9) == (1, 0.0, 2.0)
-    assert divide(GenerateConfig(workers=8, gpus=0.5), cpus=4, gpus=4, rows=9) == (8, 0.5, 0.5)
+    assert divide(config, cpus=16, gpus=4, rows=100) == Shares(4, 1.0, 1.0, 4)
+    assert divide(config, cpus=16, gpus=4, rows=3) == Shares(3, 1.0, 1.0, 5)
+    assert divide(config, cpus=2, gpus=0, rows=9) == Shares(1, 0.0, 1.0, 2)
+    assert divide(GenerateConfig(workers=8, gpus=0.5), cpus=4, gpus=4, rows=9) == Shares(8, 0.5, 0.5, 1)
     with pytest.raises(PlanError, match="gpus=2: there are 1 GPUs"):
         divide(GenerateConfig(gpus=2), cpus=4, gpus=1, rows=9)
 
