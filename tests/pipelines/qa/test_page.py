@@ -94,6 +94,7 @@ def kept(page: Any) -> int:
     return int(page.locator("#kept").get_attribute("data-kept"))
 
 
+@pytest.mark.slow
 def test_open_filter_drag_play_seek_judge_reload(page: Any, data: Store):
     assert "4 of 7 clips kept" in page.locator(".lead").inner_text()
 
