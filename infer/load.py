@@ -36,6 +36,8 @@ class Sources:
     codec: str
     text: str
     refiner: str | None
+    connectors: str | None
+    """Of its text, beside the transformer in a release; a run of the trainer has none of its own."""
     refiner_text: str | None
 
     def needs(self) -> list[Need]:
@@ -48,8 +50,9 @@ class Sources:
             found.append(Need("text encoder", self.text, ("",)))
         if self.refiner is not None:
             found.append(Need("refiner", self.refiner, ("transformer",)))
-            found.append(Need("refiner's text connectors", self.refiner, ("connectors",)))
-            found.append(Need("refiner's text encoder", self.refiner_text or self.refiner, ("text_encoder",)))
+            found.append(Need("refiner's text connectors", self.connectors or self.refiner, ("connectors",)))
+            found.append(Need("refiner's text encoder", self.refiner_text or self.connectors or self.refiner,
+                              ("text_encoder",)))
         return found
 
 
@@ -94,14 +97,15 @@ def find_sources(
     space = {} if run is None else json.loads((run / "about.json").read_text(encoding="utf-8"))["space"]
     if is_pipeline(network):
         space = {"codec": network, "text": network}
-    second = refiner_text = None
+    second = connectors = refiner_text = None
     if refiner == RELEASED_REFINER:
-        second = RELEASED_STREAMING if sampler.streams else RELEASED
+        second = connectors = RELEASED_STREAMING if sampler.streams else RELEASED
         refiner_text = f"{RELEASED}/text_encoder" if sampler.streams else None
     elif refiner != NONE:
-        second = find_network(refiner)[0]
+        second, run = find_network(refiner)
+        connectors = second if run is None else RELEASED
     return Sources(network, codec or space.get("codec") or sampler.codec,
-                   text or space.get("text") or RELEASED_TEXT, second, refiner_text)
+                   text or space.get("text") or RELEASED_TEXT, second, connectors, refiner_text)
 
 
 def is_pipeline(source: str) -> bool:
@@ -114,7 +118,8 @@ def find_network(source: str) -> tuple[str, Path | None]:
     """The weights that `source` names, and the folder of `python -m train` they are of, if it is one: its
     export, the mean of the weights where there is one. Raises ValueError where the run has not ended."""
     folder = Path(source).expanduser()
-    inside = [run for run in (folder, *folder.parents[:2]) if (run / "about.json").is_file()]
+    inside = [run for run in (folder, *folder.parents[:2])
+              if folder.exists() and (run / "about.json").is_file()]
     if not inside:
         return source, None
     run = inside[0]
@@ -172,8 +177,8 @@ def _load_refiner(
     from model.refiner import Refiner
     from model.refiner_text import RefinerText
 
-    assert sources.refiner is not None
-    text = RefinerText.from_pretrained(sources.refiner, sources.refiner_text, text_device, dtype)
+    assert sources.refiner is not None and sources.connectors is not None
+    text = RefinerText.from_pretrained(sources.connectors, sources.refiner_text, text_device, dtype)
     refiner = Refiner.from_pretrained(sources.refiner, refine.refiner_config(), device, dtype)
     return RefinerStage(refiner, text, refine.mode)
 

@@ -57,7 +57,14 @@ def test_released_sources_are_those_of_the_sampler(tmp_path: Path) -> None:
     streams = find_sources(sampler, refiner="ltx2")
     whole = find_sources(SamplerConfig(), refiner="ltx2")
     assert streams.refiner != whole.refiner and whole.refiner_text is None
-    assert find_sources(sampler, refiner=str(tmp_path)).refiner == str(tmp_path)
+    own = find_sources(sampler, refiner=str(tmp_path))
+    assert own.refiner == own.connectors == str(tmp_path)
+
+
+def test_a_trained_refiner_reads_prompts_as_the_released_one(run: Path) -> None:
+    found = find_sources(SamplerConfig(), refiner=str(run))
+    assert found.refiner == str(run / "export" / "network")
+    assert found.connectors == find_sources(SamplerConfig(), refiner="ltx2").connectors
 
 
 def test_rounded_weights_lead_to_nearly_the_same_video(
