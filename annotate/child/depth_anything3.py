@@ -14,7 +14,6 @@ import numpy as np
 from annotate.child.images import camera_to_world, four
 from annotate.child.protocol import Arrays
 
-PATCH = 14
 _LEAST = 1e-6
 
 

@@ -12,9 +12,6 @@ from typing import Any
 from annotate.child.images import autocast, focal_of_rays, three, to_tensor
 from annotate.child.protocol import Arrays
 
-PATCH = 14
-METRIC = True
-
 
 def load(settings: dict[str, Any]) -> Any:
     """An engine for requests {"rgb" (n, h, w, 3) uint8, "intrinsics" (n, 4) or absent}."""
@@ -38,6 +35,6 @@ def load(settings: dict[str, Any]) -> Any:
         return {
             "c2w": found["camera_poses"][0].double().cpu().numpy(), "intrinsics": intrinsics,
             "depth": points[..., 2], "confidence": found["conf"][0, ..., 0].float().cpu().numpy(),
-        }, {"metric": METRIC}
+        }, {"metric": True}
 
     return engine

@@ -14,8 +14,6 @@ import numpy as np
 from annotate.child.images import autocast, camera_to_world, four, to_tensor
 from annotate.child.protocol import Arrays
 
-PATCH = 14
-METRIC = False
 _LEAST = 1e-6
 
 
@@ -39,6 +37,6 @@ def load(settings: dict[str, Any]) -> Any:
             "intrinsics": four(matrix[0].double().cpu().numpy()),
             "depth": found["depth"][0, ..., 0].float().cpu().numpy(),
             "confidence": np.log(np.maximum(confidence - 1, _LEAST)),
-        }, {"metric": METRIC}
+        }, {"metric": False}
 
     return engine

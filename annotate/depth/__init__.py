@@ -1,4 +1,4 @@
-"""Depth maps consistent with a clip's poses, by plane sweep on the CPU."""
+"""Depth maps in the unit of a clip's poses, by plane sweep on the CPU or by learned engines."""
 
 from annotate.depth.config import DepthConfig
 from annotate.depth.stage import DepthStage

@@ -41,7 +41,6 @@ class Structure:
 
     track: CameraTrack
     maps: DepthMaps | None
-    confidence: np.ndarray | None = None  # (K, h, w) logits
 
 
 class FeedForwardEngine:
@@ -170,7 +169,7 @@ def _to_structure(joined: Joined, metric: bool, name: str, timestamps: np.ndarra
     valid &= (unit > half.tiny) & (unit < half.max)
     maps = DepthMaps(np.where(valid, unit, 0).astype(np.float16), valid, joined.frames.astype(np.int32),
                      joined.intrinsics[joined.frames], name)
-    return Structure(track, maps, joined.confidence)
+    return Structure(track, maps)
 
 
 def steady_intrinsics(intrinsics: np.ndarray, timestamps: np.ndarray) -> np.ndarray:
