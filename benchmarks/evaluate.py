@@ -42,7 +42,7 @@ class Scale:
 
 SCALES = {
     "quick": Scale((128, 192), "dct32", "tiny", 25, 2, 6, 2, (2, 2, 2, 5), 2, ("arc-right", "full-circle")),
-    "cpu": Scale((128, 192), "dct16", "small", 49, 2, 192, 4, (1500, 300, 200, 200), 16,
+    "cpu": Scale((128, 192), "dct16", "small", 49, 2, 96, 2, (800, 200, 100, 60), 16,
                  ("truck-and-return", "arc-right", "bend-right", "full-circle", "figure-eight",
                   "weave-and-nod")),
     "gpu": Scale((256, 384), "dct16", "small", 97, 4, 4096, 16, (30000, 6000, 1500, 1500), 30),
