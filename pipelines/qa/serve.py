@@ -8,6 +8,7 @@ import socket
 import sys
 import threading
 import webbrowser
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from dataset.catalog import CatalogError
@@ -15,6 +16,9 @@ from dataset.store import Store, StoreError
 from dataset.verdicts import VerdictsError
 from pipelines.plan import PlanError
 from pipelines.qa.config import QaConfig
+
+if TYPE_CHECKING:  # FastAPI is asked for only once it is known that something is to be served
+    from pipelines.qa.app import Desk
 
 
 def serve(config: QaConfig) -> int:
@@ -80,11 +84,8 @@ def _login() -> str:
         return "anonymous"
 
 
-def _follow(desk: object, every_s: float, stop: threading.Event) -> None:
+def _follow(desk: Desk, every_s: float, stop: threading.Event) -> None:
     """Look for new clips and verdicts now and then; what keeps it from that becomes a notice of the page."""
-    from pipelines.qa.app import Desk
-
-    assert isinstance(desk, Desk)
     failing = "the data set cannot be looked at anew: "
     while not stop.wait(every_s):
         snapshot = desk.index.snapshot

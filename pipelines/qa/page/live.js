@@ -68,7 +68,6 @@ function draw({ holder, run, work, pace, rows }) {
   const span = pace.length ? pace.at(-1).from + pace.at(-1).length - pace[0].from : 0;
   const seconds = pace.reduce((sum, one) => sum + one.seconds, 0);
   const fact = (name, value) => h("tr", {}, h("td", {}, name), h("td", {}, value));
-  const done = run ? run.videos - run.begun + work.finished : work.finished;
   return [
     h(
       "p",
@@ -76,7 +75,7 @@ function draw({ holder, run, work, pace, rows }) {
       holder ? [h("b", { class: "kept" }, "Writing: "), holder] : "Nobody is writing this data set.",
     ),
     run && run.videos
-      ? h("progress", { max: run.videos, value: holder ? Math.min(done, run.videos) : run.videos })
+      ? h("progress", { max: run.videos, value: run.state === "finished" ? run.videos : Math.min(work.finished, run.videos) })
       : "",
     h(
       "div",
