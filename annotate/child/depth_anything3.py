@@ -29,7 +29,9 @@ def load(settings: dict[str, Any]) -> Any:
         found = model.inference(list(rgb), process_res=max(rgb.shape[1:3]), ref_view_strategy="middle")
         if found.extrinsics is None or found.intrinsics is None or found.conf is None:
             raise ValueError(f"{settings['weights']} gives no cameras; weights of the NESTED series do")
-        depth = np.where(found.sky, np.nan, found.depth) if found.sky is not None else found.depth
+        depth = found.depth
+        if found.sky is not None:  # a mask, or its probability, which the package cuts at 0.3
+            depth = np.where(np.asarray(found.sky) >= 0.3, np.nan, depth)
         return {
             "c2w": camera_to_world(np.asarray(found.extrinsics, np.float64)),
             "intrinsics": four(np.asarray(found.intrinsics, np.float64)),
