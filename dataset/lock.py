@@ -244,7 +244,10 @@ def _is_dead(holder: Holder) -> bool:
         return True
     except PermissionError:
         pass
-    return False
+    try:  # dead, and nobody has asked for its exit code yet
+        return Path(f"/proc/{holder.pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return False
 
 
 def _machine() -> str:

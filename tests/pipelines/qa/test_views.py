@@ -125,8 +125,11 @@ def test_who_writes_is_seen_without_touching_the_lock(tmp_path):
     assert current_holder(store) is None
     code = ("import os, signal; from dataset.store import Store; from dataset.lock import DatasetLock\n"
             f"DatasetLock(Store({str(tmp_path)!r})).acquire(); os.kill(os.getpid(), signal.SIGKILL)")
-    subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": os.getcwd(), "PATH": ""}, check=False)
+    process = subprocess.Popen([sys.executable, "-c", code], env={"PYTHONPATH": os.getcwd(), "PATH": ""})
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
     assert b'"pid"' in store.read("_lock") and current_holder(store) is None  # it died without a word
+    process.wait()
+    assert current_holder(store) is None
 
 
 def test_a_lease_in_an_object_store_names_its_holder(store_in_memory):
