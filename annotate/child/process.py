@@ -98,7 +98,8 @@ class Child:
     def _start(self) -> None:
         folder = Path(tempfile.mkdtemp(prefix=f"engine-{self.name}-"))
         self._folder = folder
-        protocol.write_json(folder / protocol.SETTINGS, self._settings)
+        settings = {**self._settings, "start_limit_s": self._start_limit_s}
+        protocol.write_json(folder / protocol.SETTINGS, settings)
         environment = dict(os.environ)
         if self._python is not None:  # paths of this interpreter's packages are of no use to another
             environment.pop("PYTHONPATH", None)

@@ -36,10 +36,12 @@ Engine = Callable[[Arrays, dict[str, Any]], tuple[Arrays, dict[str, Any]]]
 def main(name: str, folder: Path) -> None:
     """Serve the requests of `folder`; nothing of it is left when the input ends."""
     settings = json.loads((folder / protocol.SETTINGS).read_text())
+    signal.alarm(int(settings["start_limit_s"]) + _GRACE_S)
     load = _load_function(name)
     if _ROOT in sys.path:  # our packages have common names, such as train and model
         sys.path.remove(_ROOT)
     engine = load(settings)
+    signal.alarm(0)
     protocol.write_json(folder / protocol.READY, {"python": sys.version.split()[0]})
     for line in sys.stdin:
         number, limit_s = line.split()
