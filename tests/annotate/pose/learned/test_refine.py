@@ -30,7 +30,6 @@ def zoom():
     return ArrayFrames(images), truth, rough
 
 
-@pytest.mark.slow
 def test_a_focal_length_per_frame_and_the_path_are_mended_in_the_engines_unit(zoom):
     frames, truth, rough = zoom
     refined = refine(frames, rough, None, RefineConfig(), CLASSICAL)
