@@ -181,14 +181,12 @@ def test_what_cannot_work_is_refused_with_code_2_and_nothing_written(
     typed = [conf.quote_text(setting, ["videos", "scenes"]) for setting in settings]
     config = conf.load(EvaluateConfig, "evaluate", [f"out={out}", *typed])
 
-    def go() -> int:
-        config.check()
-        return run(config)
-
     try:
-        assert exit_code(go) == 2
-        said = capfd.readouterr().err
-    except ValueError as error:  # of `check`, which the command turns into code 2
+        config.check()
+    except ValueError as error:  # which the command turns into code 2
         said = str(error)
+    else:
+        assert exit_code(lambda: run(config)) == 2
+        said = capfd.readouterr().err
     assert message in said
     assert not (out / "videos").exists() and not (out / "rows").exists()
