@@ -60,18 +60,18 @@ class Scale:
     """Sizes of a run."""
 
     size: tuple[int, int] = (64, 96)
-    frames: int = 33
+    frames: int = 25
     films: int = 64
-    every: int = 4
+    every: int = 2
     held_out: int = 24
     stride: int = 16
     channels: int = 48
-    depth: int = 6
+    depth: int = 4
     width: int = 128
     heads: int = 4
     batch: int = 8
-    steps: int = 6000
-    minutes: float = 18.0
+    steps: int = 8000
+    minutes: float = 17.0
     rate: float = 1.0e-3
     sampler_steps: int = 16
 
@@ -264,8 +264,8 @@ def describe(results: dict[str, Any]) -> str:
         "# Does it follow the camera?", "",
         f"{about['date']}, commit {about['commit']}, {about.get('gpu', about['cpu'])}, {about['threads']} "
         f"threads, torch {about['torch']}: `{about['command']}`, {minutes:.0f} minutes in all", "",
-        f"{found['films']} films of {FILM_FRAMES / FPS:.0f} s of one rendered room, {found['metric']} given in metres "
-        f"by `pipelines.annotate`, filmed and annotated in {found['seconds'] / 60:.1f} minutes. Its cameras, "
+        f"{found['films']} films of {FILM_FRAMES / FPS:.0f} s of one rendered room, {found['metric']} given "
+        f"in metres by `pipelines.annotate`, in {found['seconds'] / 60:.1f} minutes with filming. Cameras, "
         f"medians: {found['ate_share']:.2%} of the path after Sim(3), {found['scale']:.1%} in scale, "
         f"{found['focal']:.2%} in focal length. A network of {results['parameters'] / 1e6:.1f} M parameters, "
         f"{results['steps']:,} steps in {results['train_seconds'] / 60:.0f} minutes on {found['windows']:,} "

@@ -26,7 +26,7 @@ SPEED_M_S = (0.5, 1.1)
 """Mean speeds between the knots of a walk."""
 FASTEST = np.array([1.6, 0.9])
 """Metres and radians a second no walk exceeds."""
-_PATTERN = 0.4
+_PATTERN = 0.15
 """Of the walls: enough to be tracked, and little enough for a small network to learn the colours behind."""
 _STEPS = np.array([0.02, 0.02, 0.01, 0.01])
 """Of x, z in metres and heading, pitch in radians, for derivatives."""
@@ -150,7 +150,8 @@ class Locator:
               rng: np.random.Generator, tries: int = 3) -> np.ndarray:
         r, angle = FASTEST[0] * gap_s * np.sqrt(rng.uniform(size=_TRIES)), rng.uniform(-np.pi, np.pi, _TRIES)
         turn = FASTEST[1] * gap_s * rng.uniform(-1, 1, _TRIES)
-        around = np.stack([before[0] + r * np.cos(angle), before[1] + r * np.sin(angle), before[2] + turn,
+        centre = before[:2] * min(1.0, RADIUS_M / max(float(np.linalg.norm(before[:2])), 1e-9))
+        around = np.stack([centre[0] + r * np.cos(angle), centre[1] + r * np.sin(angle), before[2] + turn,
                            rng.uniform(*_PITCH_RAD, _TRIES)], -1)
         around = around[np.linalg.norm(around[:, :2], axis=1) <= 1.1 * RADIUS_M]
         wanted = self._describe(picture, _COARSE)

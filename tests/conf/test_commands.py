@@ -13,6 +13,7 @@ COMMANDS = {
     "annotate": "annotate.config:AnnotateConfig",
     "evaluate": "pipelines.evaluation.config:EvaluateConfig",
     "export": "pipelines.export_config:ExportConfig",
+    "follow": "pipelines.follow_config:FollowConfig",
     "generate": "pipelines.generate_config:GenerateConfig",
     "import_set": "pipelines.import_set_config:ImportSetConfig",
     "infer": "infer.config:InferConfig",

@@ -1,4 +1,4 @@
-"""What comes from the hub is said before it comes; a folder of this machine stands in for the hub's answers."""
+"""What comes from the hub is said before it comes; a local folder stands in for the hub's answers."""
 
 from pathlib import Path
 from typing import Any
