@@ -84,9 +84,10 @@ class ClipWorker:
                 new.append(work)
             else:
                 _take(step, work, entry)
+        single: Sequence[Work] = new
         if len(new) > 1 and not any(self._board.begun(_name(step, work)) for work in new):
-            new = self._together(step, new)
-        for work in new:
+            single = self._together(step, new)
+        for work in single:
             self._alone(step, work)
 
     def _together(self, step: Step, works: Sequence[Work]) -> Sequence[Work]:
