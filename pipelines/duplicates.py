@@ -29,7 +29,7 @@ def settle_duplicates(store: Store, config: DuplicatesConfig, judge: Judge) -> i
     one with the larger source, then the one with fewer damaged frames, then the first by name. Each segment
     of the index changes by one atomic write. Returns how many verdicts changed.
     """
-    with DatasetLock(store):
+    with DatasetLock(store) as lock:
         if not config.enabled:
             return 0
         rows = [row for row in read_index(store).to_pylist()
@@ -39,6 +39,7 @@ def settle_duplicates(store: Store, config: DuplicatesConfig, judge: Judge) -> i
         for path, table in read_segments(store).items():
             settled, verdicts = _settled(table, found, judge)
             if settled is not None:
+                lock.check()
                 write_table(store, path, settled)
                 changed += verdicts
         return changed
@@ -51,7 +52,8 @@ def _candidate(row: Mapping[str, Any], judge: Judge) -> Candidate:
     rank = (float(not is_kept), -float((row["source_width"] or 0) * (row["source_height"] or 0)),
             float(row["corrupt_frames"] or 0), row["clip_id"])
     embedding = decode(row["embedding"]) if row["embedding"] else None
-    return Candidate(row["clip_id"], row["video_id"], rank, from_text(row["video_hash"] or ""), embedding)
+    return Candidate(row["clip_id"], row["video_id"], rank, from_text(row["video_hash"] or ""), embedding,
+                     row["uri"] or None)
 
 
 def _settled(table: pa.Table, found: Mapping[str, Found], judge: Judge) -> tuple[pa.Table | None, int]:

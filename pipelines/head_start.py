@@ -7,9 +7,11 @@ ended at any moment, and cutting then starts where it would have.
 from __future__ import annotations
 
 import contextlib
+import os
 import pickle
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,6 +23,7 @@ from pipelines.rows import VideoRow
 
 _PATIENCE_S = 4.0
 """How much longer than Ray's start the first clip may take."""
+_LOOK_S = 0.2
 
 
 @contextlib.contextmanager
@@ -33,12 +36,13 @@ def head_start(
     """
     first = videos[0]
     path = Path(first.item["uri"])
-    if not path.is_absolute() or not path.is_file() or ledger.rows(first.video):
+    is_made = any(first.item.get(key) is not None for key in ("splat", "pictures"))
+    if is_made or not path.is_absolute() or not path.is_file() or ledger.rows(first.video):
         yield None
         return
     child = subprocess.Popen(
-        [sys.executable, "-m", "pipelines.head_start"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL, start_new_session=True)
+        [sys.executable, "-m", "pipelines.head_start", str(os.getpid())], stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     try:
         with contextlib.suppress(BrokenPipeError, pickle.PicklingError, AttributeError, TypeError):
             assert child.stdin is not None
@@ -74,5 +78,13 @@ def cut_first(cutter: Any, ledger: Ledger, video: VideoRow) -> None:
             return
 
 
+def _end_with(parent: int) -> None:
+    """End this process once its parent is gone, however that went: the next run may cut the same video."""
+    while os.getppid() == parent:
+        time.sleep(_LOOK_S)
+    os._exit(1)
+
+
 if __name__ == "__main__":
+    threading.Thread(target=_end_with, args=(int(sys.argv[1]),), daemon=True).start()
     cut_first(*pickle.load(sys.stdin.buffer))

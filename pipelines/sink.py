@@ -141,7 +141,7 @@ class Sink:
             record.verdict, record.detail = Verdict.FAILED, row.failure
             record.reasons = [row.reason or "failed"]
         elif record.kind is Kind.CLIP:
-            record.verdict, record.reasons = self._judge(record)
+            record.verdict, record.reasons = self._judge(_unsettled(record))
         try:
             check_record(record)
         except CatalogError as error:
@@ -157,6 +157,12 @@ class Sink:
         for item in done:
             del self._ended[item.video]
         self._videos_finished += len(done)
+
+
+def _unsettled(record: ClipRecord) -> ClipRecord:
+    """A clip whose near-duplicates will be looked for after the run counts as having none until then: a rule
+    that rejects unknown ones would throw its files away."""
+    return dataclasses.replace(record, duplicate_similarity=0.0) if record.video_hash else record
 
 
 def _unstorable(record: ClipRecord, error: CatalogError) -> ClipRecord:

@@ -29,6 +29,7 @@ class Candidate:
     rank: tuple[float | str, ...]
     hashes: np.ndarray  # (n,) uint64
     embedding: np.ndarray | None = None  # (d,) float32, of length 1
+    uri: str | None = None  # where the video lies; spans of one file have ids of their own
 
 
 @dataclass
@@ -77,7 +78,8 @@ def find_duplicates(clips: Sequence[Candidate], config: DuplicatesConfig) -> dic
 
 
 def _may_be(one: Candidate, other: Candidate, config: DuplicatesConfig) -> bool:
-    return config.within_video or one.video_id != other.video_id
+    is_one_video = one.video_id == other.video_id or (one.uri is not None and one.uri == other.uri)
+    return config.within_video or not is_one_video
 
 
 def _hash_candidates(order: Sequence[Candidate]) -> list[tuple[int, int]]:

@@ -21,7 +21,8 @@ class EndpointConfig:
     url: str = "http://localhost:8000/v1"  # what comes before /chat/completions
     key_file: str | None = None  # file that holds the key; null: the server wants none
     timeout_s: float = 120.0  # for one answer
-    retries: int = 5  # after a refusal that may pass: no connection, no answer in time, 408, 409, 429, 5xx
+    retries: int = 5  # after a refusal that may pass: no connection, no answer in time, 408, 409,
+    # 425, 429, 500, 502, 503, 504, 529
     wait_s: float = 1.0  # before the first retry, doubled before each other one; a server's own word wins
     rate: float | None = None  # requests a second of each worker at most; null: no limit
     parallel: int = 4  # requests of one worker under way at once

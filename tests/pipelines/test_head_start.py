@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,10 +13,12 @@ import tiny
 
 from annotate.cut.cutter import CutConfig, Cutter
 from annotate.source.item import SourceItem
+from annotate.splats.config import SplatConfig, SplatVideo
 from dataset.store import Store
 from pipelines.board import Board
 from pipelines.head_start import cut_first, head_start, join
 from pipelines.ledger import Ledger
+from pipelines.processes import descendants
 from pipelines.rows import ClipRow, VideoRow
 from pipelines.workers import CutWorker, Limits
 
@@ -67,10 +72,42 @@ def test_its_end_loses_nothing(tmp_path: Path) -> None:
 
 def test_there_is_none_where_it_would_be_work_done_twice(tmp_path: Path) -> None:
     source, ledger = video(tmp_path), Ledger(Store(tmp_path / "work"))
-    rendered = VideoRow("r", asdict(SourceItem("synthetic://room-walk?seed=1", id="r")), [])
-    with head_start(cutter(), ledger, [rendered]) as child:
-        assert child is None
+    (tmp_path / "scene.ply").write_bytes(b"ply")
+    scene = SplatVideo(0, None, SplatConfig())
+    for item in (SourceItem("synthetic://room-walk?seed=1", id="r"),
+                 SourceItem(str(tmp_path / "scene.ply"), id="s", splat=scene)):
+        with head_start(cutter(), ledger, [VideoRow("r", asdict(item), [])]) as child:
+            assert child is None
     cut_first(cutter(), ledger, source)
     with head_start(cutter(), ledger, [source]) as child:
         assert child is None
     join(None)
+
+
+def test_it_ends_with_a_parent_that_is_killed(tmp_path: Path) -> None:
+    """Else it would cut on while the next run cuts the same video."""
+    (tmp_path / "a.mp4").write_bytes(b"")
+    code = """
+import sys, time
+from functools import partial
+from types import SimpleNamespace
+from dataset.store import Store
+from pipelines.head_start import head_start
+from pipelines.ledger import Ledger
+from pipelines.rows import VideoRow
+folder = sys.argv[1]
+slow = SimpleNamespace(setup=partial(time.sleep, 600))
+with head_start(slow, Ledger(Store(folder)), [VideoRow("v", {"uri": folder + "/a.mp4"}, [])]) as child:
+    print(child.pid, flush=True)
+    time.sleep(600)
+"""
+    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        [child] = [process for process in descendants() if process.pid == pid]
+        time.sleep(1.0)  # it now waits in its cutter, or is still on its way there
+        parent.kill()
+    deadline = time.monotonic() + 120
+    while child.is_alive and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not child.is_alive

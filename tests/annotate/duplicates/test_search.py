@@ -73,6 +73,13 @@ def test_clips_of_one_video_are_left_alone_unless_asked_for():
     assert found["b"].of == "a" and found["b"].similarity == 1.0
 
 
+def test_spans_of_one_file_are_clips_of_one_video():
+    first = Candidate("a", "first minute", (0.0, "a"), video(1), uri="/videos/street.mp4")
+    for uri, of in (("/videos/street.mp4", None), ("/videos/copy.mp4", "a"), (None, "a")):
+        second = Candidate("b", "second minute", (1.0, "b"), video(1), uri=uri)
+        assert find_duplicates([first, second], DuplicatesConfig())["b"].of == of
+
+
 def test_embeddings_find_what_the_hash_does_not():
     rng = np.random.default_rng(0)
     vectors = rng.normal(size=(3, 64)).astype(np.float32)
