@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os.path
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,12 +88,13 @@ def locate(camera: str, folder: Path) -> str:
     """The same camera with its file by its full name, where `folder` holds one of that name."""
     name, mark, clip = camera.partition("#")
     place = folder / Path(name).expanduser()
-    if camera.partition(":")[0] in NAMED or not name or not place.exists():
+    if camera.partition(":")[0] in NAMED or not name or not os.path.exists(place):
         return camera
     return f"{place.resolve()}{mark}{clip}"
 
 
 def _is_file(camera: str) -> bool:
-    """Action strings have neither dots nor slashes nor #, and files of trajectories do."""
-    return any(mark in camera for mark in "./\\#~") or Path(camera).exists()
+    """Action strings have neither dots nor slashes nor #, and files of trajectories do. An action string may
+    be longer than any name of a file, of which `Path.exists` raises."""
+    return any(mark in camera for mark in "./\\#~") or os.path.exists(camera)
 

@@ -19,6 +19,12 @@ def test_named_paths_are_rigid_and_start_at_the_identity(name: str) -> None:
     assert np.abs(poses[-1] - np.eye(4)).max() > 0.1
 
 
+def test_an_action_string_may_be_longer_than_the_name_of_a_file() -> None:
+    text = ",".join(["w-1", "d-1"] * 250)
+    assert len(find_path(text, CameraConfig(), None, streaming=False)) == 497
+    assert locate(text, Path()) == text
+
+
 def test_an_orbit_keeps_its_distance_and_looks_at_its_middle() -> None:
     poses = named_path("orbit:radius=3,degrees=120", 33)
     to_middle = np.array([0, 0, 3.0]) - poses[:, :3, 3]
