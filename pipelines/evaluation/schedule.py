@@ -1,5 +1,6 @@
 """Makes and measures videos on Ray: networks and engines stay loaded in processes of their own, and a video
-is measured as soon as it is there. A process that dies takes one video with it, which is tried again."""
+is measured as soon as it is there, or by an engine on a GPU when all are there. A process that dies takes one
+video with it, which is tried again."""
 
 from __future__ import annotations
 
@@ -15,6 +16,7 @@ from pipelines.evaluation.config import EvaluateConfig
 from pipelines.evaluation.generators import Generator
 from pipelines.evaluation.measure import Metrics
 from pipelines.evaluation.worker import Job, Maker, Measurer, has_video, write_row
+from pipelines.plan import PlanError, sets_that_fit
 
 
 @dataclass
@@ -50,9 +52,12 @@ class Schedule:
         self._deaths: Counter[str] = Counter()
 
     def rows(self, jobs: Sequence[Job]) -> Iterator[Metrics]:
-        """The rows of all jobs, as they are finished. Raises StoreFull, OSError of a broken store, and what a
-        network or an engine that cannot be loaded raises."""
+        """The rows of all jobs, as they are finished. Raises PlanError for an engine that wants more GPUs
+        than there are, StoreFull, OSError of a broken store, and what a network that cannot be loaded
+        raises."""
         measuring = self._measurers()
+        # A process keeps its GPU: an engine that waits for work would keep the next network from it.
+        beside = [] if self._config.recovery.num_gpus else [measuring]
         waiting: dict[Generator, list[Job]] = {}
         for job in jobs:
             if job.generator.network is None or has_video(self._store, job):
@@ -65,7 +70,7 @@ class Schedule:
                 making.queue.extend(its)
                 try:
                     while making.queue or making.busy:
-                        yield from self._advance([making, measuring], measuring)
+                        yield from self._advance([making, *beside], measuring)
                 finally:
                     making.end()
             while measuring.queue or measuring.busy:
@@ -119,8 +124,16 @@ class Schedule:
         return _Pool(lambda: _actor(Maker, 0, float(gpu)).remote(generator, config, threads), most)
 
     def _measurers(self) -> _Pool:
-        most = self._config.run.workers or max(1, int(self._cluster.cpus))
-        gpus = self._config.recovery.num_gpus
+        """No more than can run at once: one that could never start would hang the run."""
+        most, gpus = max(1, int(self._cluster.cpus)), self._config.recovery.num_gpus
+        if gpus:
+            fitting = sets_that_fit([gpus], int(self._cluster.gpus))
+            if not fitting:
+                raise PlanError(f"recovery.engine={self._config.recovery.engine} wants {gpus:g} GPU for each "
+                                f"process; there are {self._cluster.gpus:g}. Use machines with GPUs, "
+                                "ray.num_gpus=... if Ray does not see them, or recovery.learned.device=cpu")
+            most = min(most, fitting)
+        most = min(self._config.run.workers or most, most)
         return _Pool(lambda: _actor(Measurer, 1, gpus).remote(self._config, self._cases), most)
 
 
