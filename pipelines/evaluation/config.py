@@ -83,7 +83,8 @@ class EvaluateConfig:
     every: bool = False  # every trajectory in every scene; false: one of each split, in turn
     limit: int | None = None  # scenes at most; null: all
     size: list[int] = field(default_factory=lambda: [704, 1280])  # height and width of the videos
-    fov: float | None = None  # degrees across the longer side of images that do not say; null: 60
+    fov: float | None = None  # degrees across the longer side of images that do not say; null: as their lines
+    # say, or 60
     networks: NetworksConfig = field(default_factory=NetworksConfig)
     path: PathConfig = field(default_factory=PathConfig)
     recovery: RecoveryConfig = field(default_factory=RecoveryConfig)

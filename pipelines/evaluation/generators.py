@@ -17,6 +17,7 @@ import numpy as np
 from pipelines.evaluation.cases import Case
 from pipelines.evaluation.config import RELEASED, EvaluateConfig, NetworksConfig
 from pipelines.evaluation.rendered import room_at
+from pipelines.evaluation.scenes import SYNTHETIC
 
 NETWORKS = ("bidirectional", "chunk_causal", "distilled")
 TRUTH, WRONG = "truth", "wrong path"
@@ -58,7 +59,12 @@ class Made:
 
 
 def find_generators(config: EvaluateConfig) -> list[Generator]:
-    """In the order of the report. Raises ValueError for names that clash or cannot be files."""
+    """In the order of the report. Raises ValueError for names that clash or cannot be files,
+    and for true videos of scenes that are not rendered."""
+    if (config.truth or config.wrong) and config.scenes != SYNTHETIC:
+        asked = "truth" if config.truth else "wrong"
+        raise ValueError(f"{asked}=true with scenes={config.scenes}: only rendered scenes have true videos; "
+                         f"use scenes={SYNTHETIC}, or leave {asked} out")
     found = [Generator(TRUTH)] * config.truth
     found += [Generator(name, network=getattr(config, name)) for name in NETWORKS if getattr(config, name)]
     for part in filter(None, ((config.videos or "").split(","))):
@@ -193,7 +199,7 @@ def _state(path: Path) -> list[Any]:
 
 
 def _as_dict(config: NetworksConfig) -> dict[str, Any]:
-    """What videos depend on: not how many bits or which machine made them, nor what waits where."""
+    """What videos depend on: not the device that made them, nor what waits where."""
     kept = asdict(config)
     del kept["device"], kept["offload"]
     return kept

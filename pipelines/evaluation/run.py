@@ -73,8 +73,8 @@ def run(config: EvaluateConfig) -> int:
     Raises PlanError for settings that cannot work, LockHeld, StoreError.
     """
     try:
-        scenes = find_scenes(config.scenes, config.rooms)[: config.limit]
         generators = find_generators(config)
+        scenes = find_scenes(config.scenes, config.rooms)[: config.limit]
         for line in prepare([config.recovery.open()]):
             print(line, file=sys.stderr)
     except ValueError as error:

@@ -55,10 +55,8 @@ class Scene:
         """Of the videos, for each frame. Raises ValueError for a view too narrow or too wide."""
         if self.room is not None:
             return Lens(np.tile(room_at(self.room, size).intrinsics, (frames, 1)), "rendered")
-        picture, known = self.picture(size), None
-        if self.depth is not None and "intrinsics" in (held := _npz(self.depth)):
-            known = held["intrinsics"].astype(float).tolist()
-        return find_lens(picture, size, frames, known, fov if known is None else None, trajectory)
+        held = {} if self.depth is None else _npz(self.depth)
+        return _lens(self.picture(size), held, size, frames, fov, trajectory)
 
     def surroundings(self, size: tuple[int, int], fov: float | None, assumed_depth: float) -> Surroundings:
         """Depth about the first camera; `assumed_depth` and no points where the scene brings none."""
@@ -73,8 +71,7 @@ class Scene:
                              "metres, and intrinsics (4,) in pixels of the image where they are known")
         depth = held["depth"]
         still = Trajectory(np.eye(4)[None])
-        known = held["intrinsics"].astype(float).tolist() if "intrinsics" in held else None
-        lens = find_lens(picture, picture.size, 1, known, fov if known is None else None, still)
+        lens = _lens(picture, held, picture.size, 1, fov, still)
         return Surroundings.of_depth(depth, resize_intrinsics(lens.intrinsics[0], picture.size, depth.shape))
 
     def own_path(self, split: Split) -> Trajectory | None:
@@ -141,6 +138,16 @@ def _published(folder: Path) -> list[Scene]:
             images[image.stem] = image
             paths.setdefault(image.stem, {})[split] = camera
     return [Scene(name, prompts[name], images[name], paths=paths[name]) for name in sorted(images)]
+
+
+def _lens(
+    picture: Image, held: Mapping[str, np.ndarray], size: tuple[int, int], frames: int, fov: float | None,
+    trajectory: Trajectory,
+) -> Lens:
+    """Of a picture; `fov` counts where neither its depth file nor its path nor its camera says."""
+    known = held["intrinsics"].astype(float).tolist() if "intrinsics" in held else None
+    says = known is not None or trajectory.intrinsics is not None or picture.focal_35mm is not None
+    return find_lens(picture, size, frames, known, None if says else fov, trajectory)
 
 
 def _npz(path: Path) -> dict[str, np.ndarray]:

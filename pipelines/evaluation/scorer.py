@@ -93,8 +93,8 @@ def score(
                      "pairs": [_pictures(here, f"pair-{i}", pair) for i, pair in enumerate(pairs)]
                      if config.lpips else []}
             answer = _ask("pyiqa", config, here, asked)
-            found = answer["version"]
             if told:
+                found = answer["version"]
                 early, late = answer["pictures"][: len(first)], answer["pictures"][len(first) :]
         lpips = answer["pairs"] if config.lpips else []
     name = f"{config.name} ({found})" if found else config.name

@@ -21,7 +21,6 @@ def main(request: str, answer: str) -> None:
     if asked["pictures"]:
         metric = pyiqa.create_metric(asked["metric"], device=device)
         found["pictures"] = [float(metric(path)) for path in asked["pictures"]]
-        found["lower_is_better"] = bool(getattr(metric, "lower_better", False))
     if asked["pairs"]:
         lpips = pyiqa.create_metric("lpips", device=device)
         found["pairs"] = [float(lpips(a, b)) for a, b in asked["pairs"]]

@@ -166,6 +166,7 @@ def test_the_three_samplers_make_their_rows_and_a_network_that_cannot_be_loaded_
     (["scenes=nowhere", "prepare=true"], "there is no such folder"),
     (["scenes=synthetic", "truth=true", "templates=[spin]"], "no 'spin'; allowed forward-and-back"),
     (["scenes=synthetic", "truth=true", "splits=[simple]", "templates=[square]"], "none of the templates"),
+    (["scenes=.", "wrong=true"], "wrong=true with scenes="),
     (["scenes=synthetic", "truth=true", "path.frames=100"], "path.frames=100, allowed 25, 49"),
     (["scenes=synthetic", "truth=true", "size=[95,160]"], "both even"),
     (["scenes=synthetic", "videos=mine=nowhere"], "mine=nowhere: there is no such folder"),

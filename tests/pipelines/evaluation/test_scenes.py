@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from dataset.store import Store
-from infer.trajectory import read_trajectory
+from infer.trajectory import Trajectory, read_trajectory
 from pipelines.evaluation.cases import pairings, write_cases
 from pipelines.evaluation.path import PathConfig
 from pipelines.evaluation.scenes import find_scenes
@@ -32,6 +32,16 @@ def test_a_folder_of_images_has_prompts_beside_them_or_in_one_file(tmp_path: Pat
     (tmp_path / "prompts.json").write_text(json.dumps({"a": "a mill"}))
     assert [(scene.name, scene.prompt) for scene in find_scenes(str(tmp_path), 4)] == [
         ("a", "a mill"), ("b", "a harbour")]
+
+
+def test_a_view_that_is_given_counts_where_the_scene_does_not_say(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    (tmp_path / "a.txt").write_text("a mill")
+    [scene] = find_scenes(str(tmp_path), 4)
+    c2w = np.tile(np.eye(4), (3, 1, 1))
+    silent, telling = Trajectory(c2w), Trajectory(c2w, np.array([150.0, 150.0, 100.0, 60.0]), (120, 200))
+    assert np.allclose(scene.lens((120, 200), 3, 90.0, silent).intrinsics[:, 0], 100)
+    assert np.allclose(scene.lens((120, 200), 3, 90.0, telling).intrinsics[:, 0], 150)
 
 
 def test_what_a_folder_lacks_is_named(tmp_path: Path) -> None:

@@ -79,6 +79,17 @@ def test_without_a_scorer_the_proxy_is_named(pictures: list[np.ndarray]) -> None
     assert found.first == proxy_score(pictures[0]) and found.last == 0 and found.lpips is None
 
 
+def test_the_proxy_beside_lpips_is_not_called_pyiqas(pictures: list[np.ndarray], tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.write_text("""#!/bin/sh
+echo '{"version": "pyiqa 0.1", "pictures": [], "pairs": [0.5]}' > "$3"
+""")
+    python.chmod(0o755)
+    found = score(pictures[:1], pictures[1:], [(pictures[0], pictures[1])],
+                  QualityConfig(python=str(python), lpips=True))
+    assert found.scorer == NAME and found.lpips == 0.5 and found.first == proxy_score(pictures[0])
+
+
 def test_scorers_run_in_an_environment_of_their_own(
     pictures: list[np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:
