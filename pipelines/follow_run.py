@@ -50,7 +50,7 @@ def read_camera(path: Path) -> tuple[np.ndarray, np.ndarray]:
     try:
         with np.load(path) as file:
             c2w, intrinsics = file["c2w"], file["intrinsics"]
-    except (OSError, KeyError, ValueError) as error:
+    except Exception as error:  # zipfile, zlib and numpy each raise their own
         raise ValueError(f"camera={path}: expected an .npz with c2w (F, 4, 4) and intrinsics (F, 4) "
                          f"({error})") from None
     c2w = check_c2w(c2w, f"camera={path}")
