@@ -75,12 +75,7 @@ class ServeConfig:
     @property
     def is_private(self) -> bool:
         """Whether only this machine can reach the server."""
-        if self.host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
+        return is_own(self.host)
 
     def check(self) -> None:
         """Raises ValueError for values that make no sense."""
@@ -101,3 +96,13 @@ class ServeConfig:
         self.refine.check()
         mode = RefineMode.blocks if self.refiner == "none" else self.refine.mode
         check_settings(self.sampler, self.offload, mode)
+
+
+def is_own(host: str) -> bool:
+    """Whether a name or address is this machine's own, which no other can reach."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

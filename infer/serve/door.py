@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import hmac
-from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from starlette.datastructures import Headers
+from starlette.requests import cookie_parser
 from starlette.responses import JSONResponse, RedirectResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from infer.serve.config import is_own
+
 COOKIE = "sana_wm_token"
-_OWN = ("localhost", "127.0.0.1", "::1")
 _GUARDS = {
     "content-security-policy": "default-src 'self'; img-src 'self' blob: data:; frame-ancestors 'none'",
     "x-content-type-options": "nosniff", "referrer-policy": "no-referrer", "cache-control": "no-store",
@@ -53,11 +54,15 @@ class Door:
 
     def _fault(self, scope: Scope, headers: Headers) -> str | None:
         host = headers.get("host", "")
-        name = urlsplit(f"//{host}").hostname or ""
-        if self.token is None and name not in _OWN:
-            return f"this server answers to localhost and 127.0.0.1, not to {name[:80]!r}"
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != host:
+        try:
+            name = urlsplit(f"//{host}").hostname or ""
+            is_foreign = origin is not None and urlsplit(origin).netloc != host
+        except ValueError:  # a bracket without its other
+            return "the request names no host"
+        if self.token is None and not is_own(name):
+            return f"this server answers to localhost and 127.0.0.1, not to {name[:80]!r}"
+        if is_foreign:
             return "the request comes from a page of another site"
         if self.token is not None and not (self._brings_token(scope) or self._knows_token(headers)):
             return "this server asks for its token: open the address that it printed when it was started"
@@ -69,12 +74,9 @@ class Door:
 
     def _knows_token(self, headers: Headers) -> bool:
         kind, _, bearer = headers.get("authorization", "").partition(" ")
-        try:
-            cookie = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
-        except CookieError:
-            cookie = None
-        return (kind.lower() == "bearer" and self._is_token(bearer)) or (
-            cookie is not None and self._is_token(cookie.value))
+        # Not SimpleCookie: one cookie of another server on this host that it cannot read hides all others.
+        cookie = cookie_parser(headers.get("cookie", "")).get(COOKIE, "")
+        return (kind.lower() == "bearer" and self._is_token(bearer)) or self._is_token(cookie)
 
     def _is_token(self, given: str) -> bool:
         return self.token is not None and hmac.compare_digest(given.encode(), self.token.encode())

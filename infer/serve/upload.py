@@ -63,7 +63,7 @@ def read_picture(data: bytes, megapixels: float) -> Image:
         raise Refused(413, f"the picture has far too many pixels, {too_many}") from None
     except Pillow.UnidentifiedImageError:
         raise Refused(415, "the file is no picture that can be read here; send a JPEG, PNG or WebP") from None
-    except (OSError, ValueError, SyntaxError) as error:
+    except (OSError, ValueError, SyntaxError, TypeError) as error:  # the last of notes of the wrong type
         raise Refused(415, f"the picture is broken: {error}; send another") from None
 
 

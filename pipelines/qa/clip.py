@@ -28,13 +28,8 @@ _WHY = ("detail", "pose_failure", "depth_failure")
 def describe(index: ClipIndex, record: ClipRecord, thresholds: Thresholds) -> dict[str, Any]:
     """The page of a clip, without pixels and cameras."""
     columns = ("final", "judged", "note", "reviewer", "judged_at", "trouble", "seconds")
-    (state,) = index.ask(f"select {', '.join(columns)} from clips where row = ?",
-                         [index.snapshot.rows[record.clip_id]])
+    (state,) = index.ask(f"select {', '.join(columns)} from clips where clip_id = ?", [record.clip_id])
     row = to_row(record)
-    (place,) = index.ask(
-        "select max(clip_id) filter (where start_s < ?1), min(clip_id) filter (where start_s > ?1), count(*) "
-        "from (select clip_id, start_s from clips where video_id = ?2 and kind = 'clip' and clip_id <> ?3)",
-        [record.start_s, record.video_id, record.clip_id])
     return {
         "clip_id": record.clip_id, "kind": str(record.kind), "verdict": str(record.verdict),
         "reasons": record.reasons, "caption": record.caption, **dict(zip(columns, state)),
@@ -43,8 +38,7 @@ def describe(index: ClipIndex, record: ClipRecord, thresholds: Thresholds) -> di
         "engines": json.loads(record.engines or "{}"),
         "stage_seconds": json.loads(record.stage_seconds or "{}"),
         "members": [member.name.removeprefix(f"{record.clip_id}.") for member in record.members],
-        "frames": record.frames, "fps": record.fps, "others_of_video": place[2],
-        "percentiles": _percentiles(index, record),
+        "frames": record.frames, "fps": record.fps, "percentiles": _percentiles(index, record),
     }
 
 

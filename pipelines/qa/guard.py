@@ -6,12 +6,13 @@ import hmac
 from typing import Any
 from urllib.parse import parse_qs
 
+from pipelines.qa.config import is_own
+
 COOKIE = "sana_wm_qa"
 HEADER = b"x-requested-with"
 """A header that other sites cannot send along without being allowed to, which they are not."""
 _POLICY = ("default-src 'self'; img-src 'self' data: blob:; style-src 'self' 'unsafe-inline'; "
            "object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
-_LOCAL = ("localhost", "127.0.0.1", "[::1]")
 _ADDED = [(b"content-security-policy", _POLICY.encode()), (b"x-content-type-options", b"nosniff"),
           (b"referrer-policy", b"no-referrer"), (b"x-frame-options", b"DENY")]
 
@@ -53,8 +54,9 @@ class Guard:
     ) -> tuple[int, str] | None:
         if self._token is None:
             host = headers.get(b"host", b"").decode("latin-1")
-            if (host.rsplit(":", 1)[0] if not host.endswith("]") else host) not in _LOCAL:
-                return 421, (f"this page answers to {', '.join(_LOCAL)}, not to {host}; "
+            name = host if host.endswith("]") else host.rsplit(":", 1)[0]
+            if not is_own(name[1:-1] if name.startswith("[") else name):
+                return 421, (f"this page answers to localhost and 127.0.0.1, not to {host}; "
                              "start it with host=... to use it from elsewhere")
         elif not any(hmac.compare_digest(one.encode(), self._token.encode())
                      for one in (given, _cookie(headers.get(b"cookie", b"")))):

@@ -64,6 +64,7 @@ def _listen(config: QaConfig) -> socket.socket:
         listener = socket.socket(family, kind)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(where)
+        listener.listen()  # a browser that comes before the server waits, and a second server is told
     except OSError as error:
         why = error.strerror or error
         raise PlanError(f"host={config.host} port={config.port}: cannot listen there ({why}); "

@@ -55,7 +55,10 @@ function open(name, lens) {
   address.protocol = address.protocol.replace("http", "ws");
   const socket = new WebSocket(address);
   socket.binaryType = "arraybuffer";
-  live?.player.close();
+  if (live) {
+    clearInterval(live.report);
+    live.player.close();
+  }
   live = { name, lens, socket, player: new Player($("screen"), limits.fps), running: 0, first: null, last: 0,
            intervals: [], due: 0, length: 0, over: false };
   const drive = live;
@@ -140,4 +143,5 @@ $("type").addEventListener("submit", (event) => {
   event.preventDefault();
   complain();
   say("play", { action: $("action").value });
+  $("action").blur(); // so that keys drive again
 });

@@ -35,11 +35,14 @@ async function show() {
     const view = await (views[name] ?? views[""])();
     await started;
     if (turn !== shown) return;
-    main.replaceChildren();
-    leave = (await view.show(main, rest)) ?? null;
-    if (turn !== shown) leave?.();
+    // A view that is left before it is there fills a place that nobody sees, and is ended at once.
+    const place = h("div");
+    main.replaceChildren(place);
+    const end = (await view.show(place, rest)) ?? null;
+    if (turn === shown) leave = end;
+    else end?.();
   } catch (error) {
-    main.replaceChildren(h("p", { class: "error" }, error.message));
+    if (turn === shown) main.replaceChildren(h("p", { class: "error" }, error.message));
   }
 }
 

@@ -153,7 +153,7 @@ export async function show(main, [clipId]) {
       told.final = { keep: "kept", reject: "rejected" }[told.judged] ?? told.verdict;
       drawVerdict();
       toast(`${clipId.slice(0, 8)}: ${told.judged ?? "no verdict"}${told.note ? ", noted" : ""}`);
-      if (move && place >= 0 && place + 1 < state.queue.length) step(1);
+      if (move && main.isConnected && place >= 0 && place + 1 < state.queue.length) step(1);
     } catch (error) {
       toast(`not saved: ${error.message}`, true);
     }
@@ -190,8 +190,9 @@ export async function show(main, [clipId]) {
     }
   });
   const keys = (event) => {
-    if (event.target.closest("input, textarea, select") || event.ctrlKey || event.metaKey || event.altKey)
-      return;
+    const field = event.target.closest("input, textarea, select");
+    const typing = field && (field.type !== "range" || event.key.startsWith("Arrow"));
+    if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
     const act = {
       k: () => judge("keep", true),
       r: () => judge("reject", true),
@@ -208,7 +209,8 @@ export async function show(main, [clipId]) {
     }[event.key.length === 1 ? event.key.toLowerCase() : event.key];
     if (act) {
       event.preventDefault();
-      act();
+      // A key that is held down steps on, but judges one clip alone.
+      if (!event.repeat || /^([,.]|Arrow.*)$/.test(event.key)) act();
     }
   };
   document.addEventListener("keydown", keys);

@@ -172,7 +172,7 @@ export async function show(main) {
 
   const change = (key, value) => {
     const next = { ...state.filter, [key]: value };
-    if (value === "" || value === undefined || value === null || value === false) delete next[key];
+    if (value === undefined || value === null || value === false) delete next[key];
     setFilter(next);
     load();
   };

@@ -97,7 +97,7 @@ function shares(title, rows, key) {
                 ? h(
                     "a",
                     { class: "link", href: "#/clips", onclick: goTo({ [key]: row.name ?? "" }) },
-                    row.name ?? "not stated",
+                    row.name || "not stated",
                   )
                 : (row.name ?? "unknown"),
             ),

@@ -188,7 +188,8 @@ def test_the_page_is_all_there_and_asks_no_other_host(address: str) -> None:
 
 
 @pytest.mark.parametrize(("headers", "status"), [
-    ({}, 200), ({"host": "localhost:9"}, 200), ({"host": "[::1]:9"}, 200),
+    ({}, 200), ({"host": "localhost:9"}, 200), ({"host": "[::1]:9"}, 200), ({"host": "127.0.0.2"}, 200),
+    ({"host": "[::1"}, 403), ({"origin": "http://[::1"}, 403),
     ({"host": "elsewhere.example"}, 403), ({"origin": "http://elsewhere.example"}, 403),
     ({"origin": "null"}, 403)])
 def test_another_site_s_page_is_not_let_in(address: str, headers: dict[str, str], status: int) -> None:

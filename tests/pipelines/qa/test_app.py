@@ -165,7 +165,7 @@ def test_the_filter_file_and_a_sample_can_be_taken_away(shared_set: Store, open_
 
 def test_only_this_machine_under_its_own_name_and_its_own_page_are_answered(shared_set: Store, open_page):
     page = open_page(shared_set)
-    for host in ("localhost", "127.0.0.1:8321", "[::1]:8321", "[::1]"):
+    for host in ("localhost", "127.0.0.1:8321", "127.0.0.2:8321", "[::1]:8321", "[::1]"):
         assert page.get("/api/live", headers={"host": host}).status_code == 200
     assert page.get("/api/live", headers={"host": "rebound.example:8321"}).status_code == 421
     del page.headers["x-requested-with"]
