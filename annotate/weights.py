@@ -11,7 +11,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -32,7 +32,8 @@ class Needs:
 
     install: the command that provides `modules`, top-level names. python: the interpreter that must have
     them, None for this one. weights: local path or hub repository, None where the package brings its own;
-    file: the one file of it that is read, None for the whole folder.
+    file: the one file of it that is read, None for the whole folder. fetch: brings the weights that a package
+    fetches by itself into its cache, where workers then find them.
     """
 
     engine: str
@@ -42,6 +43,7 @@ class Needs:
     python: str | None = None
     weights: str | None = None
     file: str | None = None
+    fetch: Callable[[], None] | None = None
 
 
 @runtime_checkable
@@ -63,6 +65,8 @@ def prepare(stages: Iterable[Any]) -> list[str]:
         check_modules(needs)
         if needs.weights is not None:
             locate(needs.weights, needs.file, needs.engine)
+        elif needs.fetch is not None:
+            _fetch_own(needs.fetch, needs.engine)
         lines.append(f"engine {needs.engine}: {needs.licence}")
     return lines
 
@@ -110,11 +114,23 @@ def locate(weights: str, file: str | None, engine: str) -> Path:
     try:
         return _fetched(weights, file)
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise EngineMissing(
             f"engine {engine}: its weights {weights} are not in the hub's cache and cannot be fetched "
-            f"({reason}); run `hf download {weights}` on a machine with a network (gated ones need "
-            "`hf auth login`), or copy them here and give their path") from None
+            f"({_first_line(error)}); run `hf download {weights}` on a machine with a network (gated ones "
+            "need `hf auth login`), or copy them here and give their path") from None
+
+
+def _fetch_own(fetch: Callable[[], None], engine: str) -> None:
+    try:
+        fetch()
+    except Exception as error:
+        raise EngineMissing(f"engine {engine}: its weights are not here and cannot be fetched "
+                            f"({_first_line(error)}); run once on a machine with a network, or give the path "
+                            "of a copy") from None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _cached(repository: str, file: str | None) -> Path:

@@ -20,7 +20,8 @@ class ScoresConfig:
 
     flow: FlowNetwork = FlowNetwork.none  # none; raft (torchvision) for flow_raft, unimatch for
     # flow_unimatch
-    raft_weights: str | None = None  # file of raft_large's weights; null: torchvision fetches its own
+    raft_weights: str | None = None  # file of raft_large's weights; null: torchvision fetches its own,
+    # before the run
     unimatch_code: str | None = None  # folder of a checkout of github.com/autonomousvision/unimatch
     unimatch_weights: str | None = None  # file gmflow-scale2-regrefine6-mixdata of its model zoo
     dover: bool = False  # dover, dover_technical and dover_aesthetic

@@ -79,7 +79,7 @@ class FlowStage(ScoreStage):
     def needs(self) -> list[Needs]:
         if self._config.flow == FlowNetwork.raft:
             return [Needs("raft", "BSD-3-Clause (torchvision)", _TORCHVISION, ("torchvision",),
-                          weights=self._config.raft_weights)]
+                          weights=self._config.raft_weights, fetch=_fetch_raft)]
         return [Needs("unimatch", "MIT", "", weights=self._config.unimatch_weights)]
 
     def settings(self) -> dict[str, Any]:
@@ -110,6 +110,12 @@ def raft(config: ScoresConfig, device: str) -> Callable[[Images, Images], Any]:
         network = raft_large(weights=None)
         network.load_state_dict(torch.load(locate(config.raft_weights, None, "raft"), weights_only=True))
     return raft_flow(network.eval().to(device))
+
+
+def _fetch_raft() -> None:
+    from torchvision.models.optical_flow import Raft_Large_Weights
+
+    Raft_Large_Weights.C_T_SKHT_V2.get_state_dict(progress=False, check_hash=True)
 
 
 def raft_flow(network: Any) -> Callable[[Images, Images], Any]:

@@ -96,6 +96,18 @@ def test_each_engine_is_prepared_and_its_licence_told_once(cache):
         prepare([Stage(one, Needs("other", "MIT", INSTALL, weights="lab/other"))])
 
 
+def test_weights_that_a_package_fetches_by_itself_are_fetched_before_the_run():
+    fetched: list[str] = []
+    prepare([Stage(Needs("giant", "MIT", INSTALL, fetch=lambda: fetched.append("giant")))])
+    assert fetched == ["giant"]
+
+    def offline() -> None:
+        raise OSError("no route to host")
+
+    with pytest.raises(EngineMissing, match=r"engine giant: .* cannot be fetched \(no route to host\)"):
+        prepare([Stage(Needs("giant", "MIT", INSTALL, fetch=offline))])
+
+
 def test_licences_of_all_stages_are_recorded_with_the_clip():
     record = ClipRecord("c", "v", Kind.CLIP)
     assert licence_fields(record, []) == {}
