@@ -136,7 +136,8 @@ def describe_making(world: WorldModel, request: Request, image: Image) -> dict[s
         "made_with": {
             "version": importlib.metadata.version("sana-wm-open"), "python": platform.python_version(),
             "torch": torch.__version__, "numpy": np.__version__,
-            "av": importlib.metadata.version("av"), "machine": platform.machine(),
+            **{name: importlib.metadata.version(name) for name in ("av", "diffusers", "transformers")},
+            "machine": platform.machine(),
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
             "threads": torch.get_num_threads()},
     }
