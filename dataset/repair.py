@@ -67,7 +67,8 @@ def repair(store: Store, index: IndexReport, shards: Sequence[ShardReport], rows
         gone = withdraw(store, lambda table: pc.is_in(table["clip_id"], names), rows)
         done.withdrawn |= {clip: why[clip] for clip in gone}
     for report in shards:
-        if report.damage:
+        # One that has just been written is that of a repair which was killed before its rows were there.
+        if report.damage and report.shard not in done.rewritten:
             _repair_shard(store, report, known, done, rows)
     if any(damage.code == DUPLICATE for damage in index.damage):
         compact(store, rows=rows)
