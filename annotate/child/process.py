@@ -128,6 +128,8 @@ class Child:
         while not path.exists():
             code = self._process.poll()
             if code is not None and not path.exists():
+                with contextlib.suppress(ProcessLookupError):  # what it started outlives it
+                    os.killpg(self._process.pid, signal.SIGKILL)
                 how = f"died of {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
                 raise self._failed(how)
             if time.monotonic() > deadline:

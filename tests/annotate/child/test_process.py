@@ -36,6 +36,11 @@ ENGINE = """
             if what == "die":
                 print("about to fall over", file=sys.stderr, flush=True)
                 os.kill(os.getpid(), signal.SIGSEGV)
+            if what == "orphan":
+                import subprocess
+                left = subprocess.Popen(["sleep", "600"])
+                Path(meta["note"]).write_text(str(left.pid))
+                os.kill(os.getpid(), signal.SIGKILL)
             if what == "leave":
                 sys.exit(3)
             if what == "hang":
@@ -111,6 +116,16 @@ def test_a_fault_fails_one_request_and_the_next_one_is_answered(child, do, compl
     with pytest.raises(ChildFailed, match=complaint):
         ask(child, do, limit_s=1.0 if do == "hang" else 60.0)
     assert (ask(child)[0]["doubled"] == [0, 2, 4]).all()
+
+
+def test_what_a_dead_engine_had_started_is_ended_with_it(child, tmp_path):
+    note = tmp_path / "pid"
+    with pytest.raises(ChildFailed, match="died of SIGKILL"):
+        child.ask({"x": np.ones(1)}, {"do": "orphan", "note": str(note)}, 60.0)
+    deadline = time.monotonic() + 60
+    while is_alive(int(note.read_text())):
+        assert time.monotonic() < deadline, "it lives on"
+        time.sleep(0.05)
 
 
 def test_a_killed_engine_is_started_again(child):
