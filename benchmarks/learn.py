@@ -10,6 +10,7 @@ benchmarks/results/learn.json and .md, docs/images/learn.svg and .png.
 from __future__ import annotations
 
 import argparse
+import json
 import multiprocessing
 import tempfile
 import time
@@ -73,7 +74,7 @@ class Scale:
     steps: int = 8000
     minutes: float = 17.0
     rate: float = 1.0e-3
-    sampler_steps: int = 16
+    sampler_steps: int = 6
 
 
 SCALES = {
@@ -198,8 +199,8 @@ def _room() -> Room:
     return Room(0, FILM_SIZE)
 
 
-def prepare(scale: Scale, folder: Path) -> tuple[DCTCodec, Clips, Clips, dict[str, Any]]:
-    """The codec, clips to learn from and clips held out, and how good the found cameras are."""
+def prepare(scale: Scale, folder: Path) -> tuple[Clips, Clips, dict[str, Any]]:
+    """Clips to learn from and clips held out, and how good the found cameras are."""
     codec, begun = DCTCodec(scale.stride, scale.channels), time.monotonic()
     videos, out = folder / "videos", folder / "dataset"
     film_walks(videos, scale.films, 1, PROCESSES)
@@ -211,27 +212,39 @@ def prepare(scale: Scale, folder: Path) -> tuple[DCTCodec, Clips, Clips, dict[st
     found |= {"windows": len(clips.latents), "seconds": round(time.monotonic() - begun)}
     print(f"{found['metric']} of {found['films']} films in metres, {found['windows']} windows of "
           f"{scale.frames / FPS:.1f} s", flush=True)
-    return codec, clips, held_out, found
+    return clips, held_out, found
 
 
-def run(scale: Scale, device: str, folder: Path) -> tuple[dict[str, Any], np.ndarray]:
-    """Results, and a sheet of pictures."""
-    codec, clips, held_out, found = prepare(scale, folder)
+def train(scale: Scale, device: str, folder: Path) -> dict[str, Any]:
+    """Leaves the network in `folder`; what is to be told of it."""
+    clips, held_out, found = prepare(scale, folder)
     network = make_network(scale)
     course = learn(network, clips, held_out, scale, device)
     torch.save(network.state_dict(), folder / "network.pt")
+    told = {"parameters": sum(p.numel() for p in network.parameters()), "steps": course.steps,
+            "annotation": found, "train_seconds": round(course.seconds), "loss": course.points}
+    (folder / "course.json").write_text(json.dumps(told))
+    return told
+
+
+def run(scale: Scale, device: str, folder: Path, again: bool) -> tuple[dict[str, Any], np.ndarray]:
+    """Results, and a sheet of pictures. again: of the network that an earlier run left in `folder`."""
+    told = json.loads((folder / "course.json").read_text()) if again else train(scale, device, folder)
+    network, codec = make_network(scale).to(device), DCTCodec(scale.stride, scale.channels)
+    network.load_state_dict(torch.load(folder / "network.pt", map_location=device))
     begun = time.monotonic()
+    # Other clips than those whose loss was watched: nothing was chosen by them.
+    seen = Collector(codec, scale.size, scale.frames)
+    unseen = true_clips(_room(), seen, scale.held_out, scale.frames, seed=3)
     own = torch.arange(scale.held_out)
-    films = {"through the codec": to_films(codec, held_out.latents),
-             "generated": generate(network, held_out, own, codec, scale, device),
-             "cameras shuffled": generate(network, held_out, own.roll(1), codec, scale, device)}
-    errors = {name: measure(film, held_out) for name, film in films.items()}
+    films = {"through the codec": to_films(codec, unseen.latents),
+             "generated": generate(network, unseen, own, codec, scale, device),
+             "cameras shuffled": generate(network, unseen, own.roll(1), codec, scale, device)}
+    errors = {name: measure(film, unseen) for name, film in films.items()}
     summary = {name: summarise(error) for name, error in errors.items()}
     ratio = {what: summary["cameras shuffled"][what] / summary["generated"][what]
              for what in ("rotation_deg", "translation_m")}
-    results = {"parameters": sum(p.numel() for p in network.parameters()), "steps": course.steps,
-               "annotation": found, "train_seconds": round(course.seconds),
-               "measure_seconds": round(time.monotonic() - begun), "loss": course.points, "errors": summary,
+    results = {**told, "measure_seconds": round(time.monotonic() - begun), "errors": summary,
                "shuffled_over_generated": ratio,
                "each": {name: {key: np.round(value, 3).tolist() for key, value in asdict(error).items()}
                         for name, error in errors.items()}}
@@ -290,13 +303,17 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--minutes", type=float, help="of training; the rest takes half as long again")
     parser.add_argument("--work", type=Path, help="new folder that keeps films, data set and network")
+    parser.add_argument("--again", action="store_true", help="measure the network in --work once more")
     parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results")
     parser.add_argument("--images", type=Path, default=ROOT / "docs" / "images")
     arguments = parser.parse_args()
     scale = SCALES[arguments.scale]
     scale.minutes = arguments.minutes or scale.minutes
+    if arguments.again and arguments.work is None:
+        parser.error("--again needs the --work folder of an earlier run")
     with tempfile.TemporaryDirectory() as scratch:
-        results, pictures = run(scale, arguments.device, arguments.work or Path(scratch))
+        folder = arguments.work or Path(scratch)
+        results, pictures = run(scale, arguments.device, folder, arguments.again)
     results |= {"machine": machine("learn"), "scale": asdict(scale)}
     arguments.images.mkdir(parents=True, exist_ok=True)
     cv2.imwrite(str(arguments.images / "learn.png"), pictures[..., ::-1])
