@@ -37,4 +37,5 @@ def test_cameras_are_followed_through_blurred_pictures():
     for walk in walks:
         pictures = [cv2.GaussianBlur(room.picture(c2w, SIZE), (0, 0), 0.8) for c2w in poses(walk[8::8])]
         error = camera_error(Locator(room).follow(walk[0], pictures, 8 / FPS), walk[8::8])
-        assert error.rotation_deg.max() < 3 and error.translation_m.max() < 0.3
+        assert np.median(error.rotation_deg) < 2 and error.rotation_deg.max() < 8
+        assert np.median(error.translation_m) < 0.1 and error.translation_m.max() < 0.3
