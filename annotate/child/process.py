@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 import weakref
 import zipfile
@@ -23,6 +21,7 @@ import numpy as np
 
 from annotate.child import protocol
 from annotate.child.protocol import Arrays
+from dataset.scratch import Scratch
 
 _SERVE = Path(__file__).with_name("serve.py")
 _POLL_S = (0.002, 0.05)
@@ -87,7 +86,7 @@ class Child:
     def close(self) -> None:
         """End the process; the next request starts another one."""
         if self._process is not None:
-            _end(self._process, self._folder)
+            _end(self._process, self._scratch)
             self._process = None
 
     def _running(self) -> Path:
@@ -96,8 +95,9 @@ class Child:
         return self._folder
 
     def _start(self) -> None:
-        folder = Path(tempfile.mkdtemp(prefix=f"engine-{self.name}-"))
-        self._folder = folder
+        scratch = Scratch(f"engine-{self.name}")
+        folder = scratch.path
+        self._folder, self._scratch = folder, scratch
         settings = {**self._settings, "start_limit_s": self._start_limit_s}
         protocol.write_json(folder / protocol.SETTINGS, settings)
         environment = dict(os.environ)
@@ -109,9 +109,9 @@ class Child:
                 self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=sink, stderr=sink,
                                                  env=environment, cwd=folder, start_new_session=True)
         except OSError as error:
-            shutil.rmtree(folder, ignore_errors=True)
+            scratch.remove()
             raise ChildFailed(f"{self.name}: its process cannot be started: {error}") from None
-        weakref.finalize(self, _end, self._process, folder)  # also when this process ends
+        weakref.finalize(self, _end, self._process, scratch)  # also when this process ends
         self._wait_for(folder / protocol.READY, self._start_limit_s,
                        f"was not ready within {self._start_limit_s:g} s")
 
@@ -151,7 +151,7 @@ class Child:
         return text.splitlines()[-1][-_SAID:] if text else "no output"
 
 
-def _end(process: subprocess.Popen[bytes], folder: Path) -> None:
+def _end(process: subprocess.Popen[bytes], scratch: Scratch) -> None:
     """Kill a process with all that it started, and remove its folder; nothing if that has been done."""
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
@@ -160,7 +160,7 @@ def _end(process: subprocess.Popen[bytes], folder: Path) -> None:
     if process.stdin is not None:
         with contextlib.suppress(OSError):
             process.stdin.close()
-    shutil.rmtree(folder, ignore_errors=True)
+    scratch.remove()
 
 
 def _first_line(text: str) -> str:

@@ -14,13 +14,14 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
+
+from dataset.scratch import Scratch
 
 Diagnostics = dict[str, float | str | bool | None]
 
@@ -145,8 +146,8 @@ def _check(
 
 def _ask_child(request: dict[str, np.ndarray], time_limit_s: float) -> tuple[str | None, bytes]:
     """Run the child on a request; (failure, bytes of its answer)."""
-    with tempfile.TemporaryDirectory(prefix="mapper-") as folder:
-        question, answer, log = (Path(folder) / name for name in ("request.npz", "answer.npz", "log.txt"))
+    with Scratch("mapper") as folder:
+        question, answer, log = (folder / name for name in ("request.npz", "answer.npz", "log.txt"))
         np.savez(question, **request)  # type: ignore[arg-type]
         command = [sys.executable, "-m", "annotate.pose.mapper_child", str(question), str(answer)]
         package_root = str(Path(__file__).resolve().parents[2])

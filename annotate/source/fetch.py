@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 import errno
 import hashlib
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +17,7 @@ from annotate.source.layouts import join_pictures, splats
 from annotate.source.layouts.given import Given
 from annotate.synthetic import SyntheticSpec, SyntheticTruth, render_video
 from dataset.clip import Verdict
+from dataset.scratch import Scratch
 
 BLOCK = 1 << 22
 ATTEMPTS = 3
@@ -51,8 +50,7 @@ def local_video(item: SourceItem) -> Iterator[LocalVideo]:
     `video_id` is a hash of all its bytes and of the stated start and end, so the same video has the same
     name wherever it lies. Raises FetchError after three attempts.
     """
-    folder = Path(tempfile.mkdtemp(prefix="source-"))
-    try:
+    with Scratch("source") as folder:
         if item.fault is not None:
             raise FetchError("bad_sidecar", item.fault)
         if item.pictures is not None:
@@ -83,8 +81,6 @@ def local_video(item: SourceItem) -> Iterator[LocalVideo]:
             path = folder / (name or "video")
             content = _download(item.uri, path)
             yield LocalVideo(path, video_id(item, content))
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def video_id(item: SourceItem, content: str) -> str:

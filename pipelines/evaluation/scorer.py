@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from dataset.scratch import Scratch
 from pipelines.evaluation import quality
 
 SCORERS = ("proxy", "pyiqa", "vbench")
@@ -79,8 +79,7 @@ def score(
     config: QualityConfig,
 ) -> Scores:
     """Of pictures (H, W, 3) uint8 from a video. Raises RuntimeError when a child fails."""
-    with tempfile.TemporaryDirectory(prefix="scorer-") as folder:
-        here = Path(folder)
+    with Scratch("scorer") as here:
         found, early, late = "", [np.nan], [np.nan]
         if config.scorer == "proxy":
             early, late = ([quality.proxy_score(picture) for picture in part] for part in (first, last))

@@ -1,0 +1,73 @@
+"""Temporary folders that outlive nobody: what killed processes leave, the next one to need any removes."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+
+PREFIX = "sana-wm-"
+_ALIVE = ".alive"
+"""Locked by the process that uses the folder; the kernel lets go of it when that process dies."""
+_YOUNG_S = 60.0
+"""A folder without that file has just been made, unless it is older."""
+
+
+class Scratch:
+    """A new folder in the machine's place for temporary files, for one `with`, or until `remove`.
+
+    kind: a word for its name. Raises OSError where none can be made.
+    """
+
+    def __init__(self, kind: str) -> None:
+        _sweep(Path(tempfile.gettempdir()))
+        self.path = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{kind}-"))
+        try:
+            self._alive: int | None = os.open(self.path / _ALIVE, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC)
+            fcntl.flock(self._alive, fcntl.LOCK_EX)
+        except OSError:
+            shutil.rmtree(self.path, ignore_errors=True)
+            raise
+
+    def __enter__(self) -> Path:
+        return self.path
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None,
+    ) -> None:
+        self.remove()
+
+    def remove(self) -> None:
+        """Remove the folder and all in it; nothing if that has been done."""
+        if self._alive is not None:
+            shutil.rmtree(self.path, ignore_errors=True)
+            os.close(self._alive)
+            self._alive = None
+
+
+def _sweep(place: Path) -> None:
+    for folder in place.glob(f"{PREFIX}*"):
+        try:
+            if not (folder / _ALIVE).exists():
+                is_left = time.time() - folder.stat().st_mtime > _YOUNG_S
+            else:
+                is_left = _is_free(folder / _ALIVE)
+        except OSError:  # somebody else's, or gone meanwhile
+            continue
+        if is_left and folder.is_dir():
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_free(path: Path) -> bool:
+    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
