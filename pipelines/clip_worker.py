@@ -17,6 +17,7 @@ from annotate.stage import BatchStage, Clip, ClipStage, StageOutput
 from dataset.clip import ClipRecord, from_row
 from dataset.store import StoreError
 from pipelines.board import BoardClient
+from pipelines.head_start import Ahead
 from pipelines.ledger import Entry, Ledger, StagedFile, StagingDamaged
 from pipelines.plan import Step
 from pipelines.rows import ClipRow
@@ -42,11 +43,12 @@ class ClipWorker:
     """Runs neighbouring stages on some clips at a time, stage by stage."""
 
     def __init__(self, steps: Sequence[Step], ledger: Ledger, board: BoardClient, limits: Limits,
-                 threads: int, is_last: bool) -> None:
+                 threads: int, is_last: bool, ahead: Ahead | None = None) -> None:
         self._steps = list(steps)
         self._ledger = ledger
         self._board = board
         self._limits = limits
+        self._ahead = ahead  # a clip that is being done elsewhere
         self._is_last = is_last  # no stage comes after: a clip that leaves here makes room for another
         limit_threads(threads)
         for step in self._steps:
@@ -55,6 +57,9 @@ class ClipWorker:
     def __call__(self, batch: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
         """Columns of ClipRows; the same ones with what the stages found."""
         rows = [ClipRow.from_row(dict(zip(batch, values))) for values in zip(*batch.values())]
+        if self._ahead is not None and self._ahead.clip in [row.clip for row in rows]:
+            self._ahead.wait()
+            self._ahead = None
         stages = [step.stage for step in self._steps]
         works = []
         for row in rows:

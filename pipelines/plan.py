@@ -64,6 +64,11 @@ def chain_keys(cutter: Any, stages: Sequence[ClipStage]) -> list[str]:
     return keys
 
 
+def steps_of(cutter: Any, stages: Sequence[ClipStage]) -> list[Step]:
+    """The stages with their ledger keys."""
+    return [Step(stage, key) for stage, key in zip(stages, chain_keys(cutter, stages)[1:], strict=True)]
+
+
 def fuse(steps: Sequence[Step]) -> list[list[Step]]:
     """Neighbours that can share a process: those without a GPU, and those with equal resources; all of them
     take as many clips at once."""
@@ -92,8 +97,7 @@ def make_plan(
     all workers exist at once; one that could never start would hang the run. Raises PlanError when stages
     want GPUs and there are too few.
     """
-    keys = chain_keys(cutter, stages)
-    groups = fuse([Step(stage, key) for stage, key in zip(stages, keys[1:], strict=True)])
+    groups = fuse(steps_of(cutter, stages))
     fitting = _fitting(cutter, groups, gpus)
     sizes = [min(workers or fitting, fitting) if group[0].stage.resources.num_gpus else
              workers or max(1, int(cpus)) for group in groups]
@@ -110,7 +114,7 @@ def make_plan(
         Pool(tuple(group), size, each, group[0].stage.resources.num_gpus, group[0].stage.resources.batch_size)
         for group, size, each in zip(groups, sizes, grain[1:])
     )
-    return Plan(keys[0], cutters, grain[0], cutter.resources.num_gpus, pools)
+    return Plan(chain_keys(cutter, [])[0], cutters, grain[0], cutter.resources.num_gpus, pools)
 
 
 def _fitting(cutter: Any, groups: Sequence[Sequence[Step]], gpus: float) -> int:

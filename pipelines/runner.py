@@ -23,9 +23,9 @@ from dataset.store import Store
 from dataset.upkeep import recover, rejudge, withdraw
 from pipelines.board import BoardClient
 from pipelines.cluster import check_shared, connected, is_connected
-from pipelines.head_start import head_start, join
+from pipelines.head_start import head_start
 from pipelines.ledger import Ledger, digest
-from pipelines.plan import CUT, Plan, PlanError, chain_keys, make_plan
+from pipelines.plan import CUT, Plan, PlanError, chain_keys, make_plan, steps_of
 from pipelines.progress import Progress
 from pipelines.rows import VideoRow
 from pipelines.sink import Judge, Provenance, Sink, plain, rejudged
@@ -153,15 +153,16 @@ def _annotate(
     committed: set[str], outcome: Outcome, begun: float,
 ) -> None:
     starts_here = job.ray.address is None and not is_connected()
-    ahead = head_start(job.cutter, ledger, videos) if starts_here else contextlib.nullcontext()
-    with ahead as first, connected(job.ray) as cluster, BoardClient.of_a_run() as board:
+    steps = steps_of(job.cutter, job.stages)
+    early = head_start(job.cutter, steps, ledger, videos) if starts_here else contextlib.nullcontext()
+    with early as first, connected(job.ray) as cluster, BoardClient.of_a_run() as board:
         if job.ray.address is not None:
             check_shared({"out": store, "work": ledger.store})
         plan = make_plan(job.cutter, job.stages, cluster.cpus, cluster.gpus, len(videos),
                          job.run.workers, job.run.cutters)
         limits = Limits(job.run.attempts, staging_room(plan, job.run.staged_clips))
-        join(first)
-        stream = Stream(job.cutter, plan, ledger, board, limits)
+        ahead = first.join() if first is not None else None
+        stream = Stream(job.cutter, plan, ledger, board, limits, ahead)
         progress = Progress(outcome.videos, outcome.videos - len(videos), plan.workers)
         sink = _sink(job, store, lock, ledger, committed)
         # Closed at once, whatever happens: workers of a stream that is merely forgotten live on.

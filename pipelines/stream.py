@@ -14,6 +14,7 @@ from typing import Any
 
 from pipelines.board import BoardClient
 from pipelines.clip_worker import ClipWorker
+from pipelines.head_start import Ahead
 from pipelines.ledger import Ledger
 from pipelines.plan import Plan, Pool
 from pipelines.rows import ClipRow, VideoRow
@@ -32,6 +33,7 @@ class Stream:
     ledger: Ledger
     board: BoardClient
     limits: Limits
+    ahead: Ahead | None = None
 
     def run(self, videos: Sequence[VideoRow], verbose: bool = False) -> Generator[ClipRow, None, None]:
         """Rows of all videos as their workers finish them, in no order; needs Ray to be connected."""
@@ -54,7 +56,7 @@ class Stream:
             batch_size=pool.batch_size,
             fn_constructor_kwargs={"steps": pool.steps, "ledger": self.ledger, "board": self.board,
                                    "limits": self.limits, "threads": max(1, int(pool.num_cpus)),
-                                   "is_last": pool is self.plan.pools[-1]},
+                                   "is_last": pool is self.plan.pools[-1], "ahead": self.ahead},
             compute=actors(pool.workers),
             num_cpus=pool.num_cpus,
             num_gpus=pool.num_gpus or None,
