@@ -6,20 +6,16 @@ is taken from the command line. Pictures and trajectories are looked for beside 
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
-import json
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dataset.table import TABLES, read_table
 from infer.camera import locate
 from infer.config import InferConfig
 
-SUFFIXES = (".csv", ".jsonl", ".parquet")
 COLUMNS = ("name", "image", "prompt", "negative", "action", "camera", "frames", "intrinsics", "fov", "seed")
 _WHOLE, _REAL = ("frames", "seed"), ("fov",)
 _NAME = re.compile(r"[\w][\w.-]*")
@@ -42,14 +38,15 @@ def read_manifest(config: InferConfig) -> list[Row]:
     What is wrong with one row is in its `fault`.
     """
     path = Path(config.manifest or "").expanduser()
-    if path.suffix.lower() not in SUFFIXES:
-        raise ValueError(f"manifest={path}: {path.suffix or 'no'} suffix, allowed {', '.join(SUFFIXES)}")
+    suffix = path.suffix.lower()
+    if suffix not in TABLES:
+        raise ValueError(f"manifest={path}: {suffix or 'no'} suffix, allowed {', '.join(TABLES)}")
     try:
         data = path.read_bytes()
     except OSError as error:
         raise ValueError(f"manifest={path}: cannot be read: {error.strerror}") from None
     rows, taken = [], dict[str, int]()
-    for count, (line, values) in enumerate(_values(path, data), 1):
+    for count, (line, values) in enumerate(read_table(f"manifest={path}", data, suffix), 1):
         unknown = [name for name in values if name not in COLUMNS]
         if unknown:
             raise ValueError(f"manifest={path}:{line}: column {unknown[0]!r} means nothing here; columns are "
@@ -107,48 +104,3 @@ def _typed(column: str, value: Any) -> Any:
         raise ValueError(f"column {column}: {value!r}, allowed {kind}") from None
     return int(value if isinstance(value, str) and value.strip().isdigit() else number) \
         if column in _WHOLE else number
-
-
-def _values(path: Path, data: bytes) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line in the file, or row of the table; values by column name)."""
-    if path.suffix.lower() == ".parquet":
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        try:
-            table = pq.read_table(io.BytesIO(data))
-        except pa.ArrowException as error:
-            raise ValueError(f"manifest={path}: not a Parquet file: {error}") from None
-        yield from enumerate(table.to_pylist(), 1)
-        return
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"manifest={path}: byte {error.start} is not UTF-8; save it as UTF-8") from None
-    yield from _csv_rows(path, text) if path.suffix.lower() == ".csv" else _json_rows(path, text)
-
-
-def _csv_rows(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    reader = csv.reader(io.StringIO(text, newline=""))
-    header = [name.strip() for name in next(reader, [])]
-    for values in reader:
-        if len(values) not in (0, len(header)):
-            raise ValueError(f"manifest={path}:{reader.line_num}: {len(values)} values, the header names "
-                             f"{len(header)}; a comma inside a value, as in an action, needs quotes around "
-                             "the value")
-        if values:
-            yield reader.line_num, dict(zip(header, values))
-
-
-def _json_rows(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"manifest={path}:{number}: not JSON: {error}") from None
-        if not isinstance(row, dict):
-            raise ValueError(f"manifest={path}:{number}: {type(row).__name__}, expected one JSON "
-                             "object a line")
-        yield number, row

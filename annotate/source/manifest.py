@@ -7,10 +7,7 @@ paths are relative to the manifest.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
-import json
 import logging
 import math
 import os
@@ -21,6 +18,7 @@ from typing import Any
 
 from annotate.source.filesystem import filesystem
 from annotate.source.item import Conventions, SourceConfig, SourceItem
+from dataset.table import read_table
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +50,7 @@ def read_manifest(uri: str, config: SourceConfig) -> list[SourceItem]:
     seen: dict[str, SourceItem] = {}
     repeated, ignored = 0, set[str]()
     for line, row in _rows(uri, data, PurePosixPath(path).suffix.lower()):
-        ignored |= {str(key) for key in row} - set(COLUMNS)
+        ignored |= set(row) - set(COLUMNS)
         try:
             item = _Row(uri, line, row, folder, config).item()
             earlier = seen.setdefault(item.id, item)
@@ -79,61 +77,11 @@ def read_manifest(uri: str, config: SourceConfig) -> list[SourceItem]:
 
 
 def _rows(uri: str, data: bytes, suffix: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line in the file, or row of the table; values by column name)."""
-    if suffix == ".parquet":
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        try:
-            table = pq.read_table(io.BytesIO(data))
-        except pa.ArrowException as error:
-            raise ValueError(f"src={uri}: not a Parquet file: {error}") from None
-        _require_uri(uri, table.column_names)
-        names = [ALIASES.get(name, name) for name in table.column_names]
-        yield from enumerate(table.rename_columns(names).to_pylist(), 1)
-        return
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"src={uri}: byte {error.start} is not UTF-8; save the manifest as UTF-8") from None
-    yield from (_csv_rows if suffix == ".csv" else _json_rows)(uri, text)
-
-
-def _csv_rows(uri: str, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    csv.field_size_limit(1 << 24)  # captions can be long
-    reader = csv.reader(io.StringIO(text, newline=""))
-    try:
-        names = [name.strip() for name in next(reader, [])]
-        _require_uri(uri, names)
-        header: list[str] = [ALIASES.get(name, name) for name in names]
-        for values in reader:
-            if not values:
-                continue
-            if len(values) != len(header):
-                raise ValueError(f"{uri}:{reader.line_num}: {len(values)} fields, the header names "
-                                 f"{len(header)}; a comma inside a value needs quotes around the value")
-            yield reader.line_num, dict(zip(header, values))
-    except csv.Error as error:
-        raise ValueError(f"{uri}:{reader.line_num}: not CSV: {error}") from None
-
-
-def _json_rows(uri: str, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{uri}:{number}: not JSON: {error}") from None
-        if not isinstance(row, dict):
-            raise ValueError(f"{uri}:{number}: found {type(row).__name__}, expected one JSON object a line")
-        _require_uri(f"{uri}:{number}", list(row))
-        yield number, {str(ALIASES.get(name, name)): value for name, value in row.items()}
-
-
-def _require_uri(where: str, names: list[str]) -> None:
-    if "uri" not in names:
-        raise ValueError(f"src={where}: a manifest needs a column uri; found {', '.join(names) or 'none'}")
+    for line, row in read_table(f"src={uri}", data, suffix):
+        if "uri" not in row:
+            raise ValueError(f"src={uri}:{line}: a manifest needs a column uri; found "
+                             f"{', '.join(row) or 'none'}")
+        yield line, {ALIASES.get(name, name): value for name, value in row.items()}
 
 
 class _Row:
