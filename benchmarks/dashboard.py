@@ -93,7 +93,7 @@ def questions(thresholds: Thresholds) -> dict[str, Callable[[int], tuple[str, di
 
 
 def ask(address: str, path: str, body: dict[str, Any] | None) -> bytes:
-    headers = {"content-type": "application/json", "x-requested-with": "benchmark"}
+    headers = {"content-type": "application/json"}
     data = None if body is None else json.dumps(body).encode()
     with urllib.request.urlopen(urllib.request.Request(f"{address}/api/{path}", data, headers)) as answer:
         return answer.read()

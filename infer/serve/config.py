@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass, field
 
 from infer.live import check_settings
@@ -10,6 +9,7 @@ from infer.offload import Offload
 from infer.precision import PrecisionConfig
 from infer.refine import RefineConfig, RefineMode
 from infer.sampler import SamplerConfig
+from infer.serve.place import check_place
 
 DTYPES = ("auto", "bfloat16", "float32")
 
@@ -72,17 +72,9 @@ class ServeConfig:
     refine: RefineConfig = field(default_factory=RefineConfig)
     precision: PrecisionConfig = field(default_factory=PrecisionConfig)
 
-    @property
-    def is_private(self) -> bool:
-        """Whether only this machine can reach the server."""
-        return is_own(self.host)
-
     def check(self) -> None:
         """Raises ValueError for values that make no sense."""
-        if not 0 <= self.port <= 65535:
-            raise ValueError(f"port={self.port}, allowed 0 to 65535")
-        if self.token is not None and len(self.token) < 8:
-            raise ValueError(f"token={self.token}: too easy to guess, allowed 8 characters or more")
+        check_place(self.port, self.token)
         if len(self.size) != 2 or min(self.size) < 1:
             raise ValueError(f"size={self.size}, allowed [height,width]")
         if self.dtype not in DTYPES:
@@ -96,13 +88,3 @@ class ServeConfig:
         self.refine.check()
         mode = RefineMode.blocks if self.refiner == "none" else self.refine.mode
         check_settings(self.sampler, self.offload, mode)
-
-
-def is_own(host: str) -> bool:
-    """Whether a name or address is this machine's own, which no other can reach."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -6,18 +6,15 @@ import hmac
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import cookie_parser
 from starlette.responses import JSONResponse, RedirectResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from infer.serve.config import is_own
+from infer.serve.place import is_own
 
-COOKIE = "sana_wm_token"
-_GUARDS = {
-    "content-security-policy": "default-src 'self'; img-src 'self' blob: data:; frame-ancestors 'none'",
-    "x-content-type-options": "nosniff", "referrer-policy": "no-referrer", "cache-control": "no-store",
-}
+_POLICY = "default-src 'self'; img-src 'self' blob: data:; frame-ancestors 'none'"
+_GUARDS = {"x-content-type-options": "nosniff", "referrer-policy": "no-referrer", "cache-control": "no-store"}
 
 
 class Door:
@@ -26,10 +23,16 @@ class Door:
     A browser sends the name it was given (Host) and the site whose page asks (Origin): a request from
     another site is refused, and without a token so is every name but this machine's own. The token comes as
     `?token=`, which leaves a cookie, or as `Authorization: Bearer`.
+
+    cookie: its name; two servers of one machine share cookies, whatever their ports. policy: what the page
+    may load, a Content-Security-Policy.
     """
 
-    def __init__(self, app: ASGIApp, token: str | None) -> None:
-        self.app, self.token = app, token
+    def __init__(
+        self, app: ASGIApp, token: str | None, cookie: str = "sana_wm_token", policy: str = _POLICY,
+    ) -> None:
+        self.app, self.token, self.cookie = app, token, cookie
+        self.headers = {"content-security-policy": policy, **_GUARDS}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -42,15 +45,16 @@ class Door:
                 await receive()
                 await send({"type": "websocket.close", "code": 1008, "reason": fault})
                 return
-            await JSONResponse({"message": fault}, 401 if self.token else 403)(scope, receive, send)
+            await JSONResponse({"message": fault}, 401 if self.token else 403,
+                               self.headers)(scope, receive, send)
             return
         if self._brings_token(scope) and scope["type"] == "http" and scope["path"] == "/":
-            answer = RedirectResponse("./", 303, _GUARDS)
-            answer.set_cookie(COOKIE, self.token or "", httponly=True, samesite="lax",
+            answer = RedirectResponse("./", 303, self.headers)
+            answer.set_cookie(self.cookie, self.token or "", httponly=True, samesite="lax",
                               secure=scope["scheme"] == "https")
             await answer(scope, receive, send)
             return
-        await self.app(scope, receive, _guarded(send))
+        await self.app(scope, receive, self._guarded(send))
 
     def _fault(self, scope: Scope, headers: Headers) -> str | None:
         host = headers.get("host", "")
@@ -75,18 +79,20 @@ class Door:
     def _knows_token(self, headers: Headers) -> bool:
         kind, _, bearer = headers.get("authorization", "").partition(" ")
         # Not SimpleCookie: one cookie of another server on this host that it cannot read hides all others.
-        cookie = cookie_parser(headers.get("cookie", "")).get(COOKIE, "")
+        cookie = cookie_parser(headers.get("cookie", "")).get(self.cookie, "")
         return (kind.lower() == "bearer" and self._is_token(bearer)) or self._is_token(cookie)
 
     def _is_token(self, given: str) -> bool:
         return self.token is not None and hmac.compare_digest(given.encode(), self.token.encode())
 
+    def _guarded(self, send: Send) -> Send:
+        """`send`, with headers that keep the page to itself; what the answer says of those itself, counts."""
+        async def guarded(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(raw=[*message.get("headers", [])])
+                for name, value in self.headers.items():
+                    headers.setdefault(name, value)
+                message = {**message, "headers": headers.raw}
+            await send(message)
 
-def _guarded(send: Send) -> Send:
-    """`send`, with headers that keep the page to itself."""
-    async def guarded(message: Any) -> None:
-        if message["type"] == "http.response.start":
-            raw = [(name.encode(), value.encode()) for name, value in _GUARDS.items()]
-            message = {**message, "headers": [*message.get("headers", []), *raw]}
-        await send(message)
-    return guarded
+        return guarded

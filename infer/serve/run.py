@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import logging
-import secrets
 import signal
 import socket
 import sys
-import tempfile
 import threading
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 import numpy as np
 
+from dataset.scratch import Scratch
 from infer.serve.config import ServeConfig
+from infer.serve.place import address, choose_token, listen
 
 if TYPE_CHECKING:
     from infer.pipeline import WorldModel
@@ -34,7 +32,8 @@ def run(config: ServeConfig) -> int:
     try:
         config.check()
         _check_packages()
-        listening = _listen(config)
+        # Before the weights are loaded: an address in use costs a second, not minutes.
+        listening = listen(config.host, config.port)
         with listening:
             world = _load(config)
             return _serve(config, world, listening)
@@ -54,16 +53,6 @@ def _check_packages() -> None:
     missing = [package for module, package in wanted.items() if find_spec(module) is None]
     if missing:
         raise ImportError(f"the server needs {', '.join(missing)}: pip install 'sana-wm-open[serve]'")
-
-
-def _listen(config: ServeConfig) -> socket.socket:
-    """Taken before the weights are loaded: an address in use costs a second, not minutes."""
-    try:
-        family = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((config.host, config.port), family=family)
-    except OSError as error:
-        raise ValueError(f"host={config.host} port={config.port}: cannot be listened on: {error.strerror}; "
-                         "name others, or port=0 for any that is free") from None
 
 
 def _load(config: ServeConfig) -> WorldModel:
@@ -98,9 +87,9 @@ def _serve(config: ServeConfig, world: WorldModel, listening: socket.socket) -> 
     from infer.serve.app import make_app
     from infer.serve.engine import Engine
 
-    token = config.token or (None if config.is_private else secrets.token_urlsafe(16))
-    with tempfile.TemporaryDirectory(prefix="sana-wm-drives-") as folder:
-        engine = Engine(world, config.limit, Path(folder), config.quality, config.crf)
+    token = choose_token(config.host, config.token)
+    with Scratch("drives") as folder:
+        engine = Engine(world, config.limit, folder, config.quality, config.crf)
         server = uvicorn.Server(uvicorn.Config(
             make_app(engine, config, token), log_level="warning", access_log=False, lifespan="off",
             ws_max_size=_SOCKET_BYTES, timeout_graceful_shutdown=_GOODBYE_S))
@@ -115,16 +104,10 @@ def _serve(config: ServeConfig, world: WorldModel, listening: socket.socket) -> 
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: engine.stop())
         web.start()
-        print(f"open {_address(config, listening, token)}", flush=True)
+        print(f"open {address(config.host, listening, token)}", flush=True)
         try:
             engine.run()
         finally:
             server.should_exit = True
             web.join()
     return 0
-
-
-def _address(config: ServeConfig, listening: socket.socket, token: str | None) -> str:
-    port = listening.getsockname()[1]
-    host = f"[{config.host}]" if ":" in config.host else config.host
-    return f"http://{host}:{port}/" + (f"?token={quote(token)}" if token else "")

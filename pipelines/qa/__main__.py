@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from conf import USAGE_ERROR, entry
-from pipelines.command import complain, exit_code, expand_home
+from conf import entry
+from pipelines.command import run_checked
 from pipelines.qa.config import QaConfig
 
 
@@ -22,12 +22,7 @@ def main(config: QaConfig) -> int:
     """
     from pipelines.qa.serve import serve
 
-    expand_home(config, "data")
-    try:
-        config.check()
-    except ValueError as error:
-        return complain(str(error), USAGE_ERROR)
-    return exit_code(lambda: serve(config))
+    return run_checked(config, serve, "data")
 
 
 if __name__ == "__main__":

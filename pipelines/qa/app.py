@@ -16,9 +16,9 @@ from annotate.filters import Thresholds
 from dataset.clip import ClipRecord, Kind
 from dataset.store import Store, StoreError
 from dataset.verdicts import VerdictBook, VerdictsError
+from infer.serve.door import Door
 from pipelines.qa import clip, media, rules, scatter, selection, tally
 from pipelines.qa.asks import AtLimit, Cut, Draw, Ids, Limits, Piece, Said
-from pipelines.qa.guard import Guard
 from pipelines.qa.index import ClipIndex, QuestionError
 from pipelines.qa.live import live
 from pipelines.qa.media import RangeError, Unplayable
@@ -27,6 +27,8 @@ from pipelines.qa.overview import overview
 PAGE = Path(str(files("pipelines.qa"))) / "page"
 _TYPES = {"mp4": "video/mp4", "json": "application/json"}
 _DRAWN, _LISTED = 2000, 60
+_POLICY = ("default-src 'self'; img-src 'self' data: blob:; style-src 'self' 'unsafe-inline'; "
+           "object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
 _ASK_AGAIN = {"cache-control": "no-cache"}
 _IMMUTABLE = {"cache-control": "private, max-age=86400"}
 
@@ -91,14 +93,14 @@ def make_app(desk: Desk, token: str | None) -> FastAPI:
         return Response(source.read_bytes(), media_type="text/javascript", headers=_IMMUTABLE)
 
     app.mount("/", StaticFiles(directory=PAGE, html=True))
-    app.add_middleware(Guard, token=token)
+    app.add_middleware(Door, token=token, cookie="sana_wm_qa", policy=_POLICY)
     return app
 
 
 def _told(status: int) -> Any:
     async def answer(request: Request, error: Exception) -> JSONResponse:
         sentence = error.args[0] if isinstance(error, KeyError) else str(error)
-        return JSONResponse({"error": sentence}, status)
+        return JSONResponse({"message": sentence}, status)
 
     return answer
 

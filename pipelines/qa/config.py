@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass
+
+from infer.serve.place import check_place
 
 
 @dataclass
@@ -21,26 +22,8 @@ class QaConfig:
 
     def check(self) -> None:
         """Raises ValueError, naming the key, for values that make no sense."""
-        if not 0 <= self.port <= 65535:
-            raise ValueError(f"port={self.port}, allowed 0 to 65535")
+        check_place(self.port, self.token)
         if not 0 < self.refresh_s < float("inf"):
             raise ValueError(f"refresh_s={self.refresh_s}, must be positive")
-        if self.token is not None and len(self.token) < 8:
-            raise ValueError("token: too short to keep anybody out, allowed 8 characters or more")
         if self.reviewer is not None and not self.reviewer.strip():
             raise ValueError("reviewer: is empty, expected a name")
-
-    @property
-    def is_private(self) -> bool:
-        """Whether only this machine can connect."""
-        return is_own(self.host)
-
-
-def is_own(host: str) -> bool:
-    """Whether a name or address is this machine's own, which no other can reach."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

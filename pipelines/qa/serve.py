@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import getpass
-import secrets
-import socket
 import sys
 import threading
 import webbrowser
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 from dataset.catalog import CatalogError
 from dataset.store import Store, StoreError
 from dataset.verdicts import VerdictsError
+from infer.serve.place import address, choose_token, listen
 from pipelines.plan import PlanError
 from pipelines.qa.config import QaConfig
 
@@ -29,24 +27,27 @@ def serve(config: QaConfig) -> int:
         from pipelines.qa.app import Desk, make_app
     except ImportError as error:
         raise PlanError(f"the dashboard needs {error.name}: pip install 'sana-wm-open[dashboard]'") from error
-    listener = _listen(config)
+    try:
+        listener = listen(config.host, config.port)
+    except ValueError as error:
+        raise PlanError(str(error)) from error
     store = Store(config.data)
     desk = Desk(store, config.reviewer or _login())
     try:
         desk.book.fold()
     except (VerdictsError, StoreError) as error:
         print(f"verdicts stay in many files: {error}", file=sys.stderr)
-    token = config.token or (None if config.is_private else secrets.token_urlsafe(24))
-    address = _address(config, listener, token)
+    token = choose_token(config.host, config.token)
+    page = address(config.host, listener, token)
     desk.overview()
     stop = threading.Event()
     threading.Thread(target=_follow, args=(desk, config.refresh_s, stop), name="follow", daemon=True).start()
-    print(f"{desk.index.snapshot.table.num_rows:,} rows of {store.url}\ndashboard: {address}\nCtrl-C ends it",
+    print(f"{desk.index.snapshot.table.num_rows:,} rows of {store.url}\ndashboard: {page}\nCtrl-C ends it",
           flush=True)
     for notice in desk.index.snapshot.notices:
         print(notice, file=sys.stderr)
     if config.open:
-        webbrowser.open(address)
+        webbrowser.open(page)
     server = uvicorn.Server(uvicorn.Config(make_app(desk, token), log_level="warning", access_log=False,
                                            timeout_graceful_shutdown=2))
     try:
@@ -56,26 +57,6 @@ def serve(config: QaConfig) -> int:
     finally:
         stop.set()
     return 0
-
-
-def _listen(config: QaConfig) -> socket.socket:
-    try:
-        family, kind, _, _, where = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, kind)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(where)
-        listener.listen()  # a browser that comes before the server waits, and a second server is told
-    except OSError as error:
-        why = error.strerror or error
-        raise PlanError(f"host={config.host} port={config.port}: cannot listen there ({why}); "
-                        "port=0 takes any that is free") from error
-    return listener
-
-
-def _address(config: QaConfig, listener: socket.socket, token: str | None) -> str:
-    host = {"0.0.0.0": socket.gethostname(), "::": socket.gethostname()}.get(config.host, config.host)
-    host = f"[{host}]" if ":" in host else host
-    return f"http://{host}:{listener.getsockname()[1]}/" + (f"?token={quote(token)}" if token else "")
 
 
 def _login() -> str:

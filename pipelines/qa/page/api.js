@@ -6,7 +6,7 @@ async function answer(response, path) {
   try {
     const told = await response.clone().json();
     sentence =
-      told.error ??
+      told.message ??
       (Array.isArray(told.detail)
         ? told.detail.map((d) => `${d.loc?.join(".")}: ${d.msg}`).join("; ")
         : sentence);
@@ -29,7 +29,7 @@ async function send(path, options) {
 const body = (values) => ({
   method: "POST",
   body: JSON.stringify(values),
-  headers: { "content-type": "application/json", "x-requested-with": "page" },
+  headers: { "content-type": "application/json" },
 });
 
 export const get = async (path) => (await send(path)).json();

@@ -8,6 +8,9 @@ import { Plots } from "./plots.js";
 import { Scene } from "./scene.js";
 import { keep, state } from "./state.js";
 
+// Notes that were begun and not saved, by clip: leaving a clip does not lose them.
+const draft = new Map();
+
 export async function openClip(clipId, compact = false) {
   const told = await post(`clip/${clipId}`, { thresholds: state.thresholds });
   const view = {
@@ -143,13 +146,15 @@ export async function show(main, [clipId]) {
     else toast(by > 0 ? "that was the last one" : "that was the first one");
   };
   const line = h("div");
-  const note = h("textarea", { id: "note", rows: 2, placeholder: "note (N)", value: told.note ?? "" });
+  const note = h("textarea", { id: "note", rows: 2, placeholder: "note (N)", value: draft.get(clipId) ?? told.note ?? "" });
+  note.addEventListener("input", () => draft.set(clipId, note.value));
   const judge = async (verdict, move) => {
     try {
       Object.assign(
         told,
         await post("verdict", { clip_id: clipId, verdict, note: note.value, reviewer: state.reviewer }),
       );
+      draft.delete(clipId);
       told.final = { keep: "kept", reject: "rejected" }[told.judged] ?? told.verdict;
       drawVerdict();
       toast(`${clipId.slice(0, 8)}: ${told.judged ?? "no verdict"}${told.note ? ", noted" : ""}`);

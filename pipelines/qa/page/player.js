@@ -128,7 +128,7 @@ export class Player {
     let why = "this browser cannot play the video (H.264)";
     try {
       const response = await fetch(this.video.src, { headers: { range: "bytes=0-0" } });
-      if (!response.ok) why = (await response.json()).error;
+      if (!response.ok) why = (await response.json()).message;
     } catch {
       why = "the server does not answer";
     }

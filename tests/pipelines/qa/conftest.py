@@ -66,7 +66,7 @@ def open_page() -> Iterator[Callable[..., Any]]:
     def start(store: Store, token: str | None = None) -> Any:
         desk = Desk(store, "Ada")
         client = TestClient(make_app(desk, token), base_url="http://localhost",
-                            headers={"x-requested-with": "page"}, raise_server_exceptions=False)
+                            raise_server_exceptions=False)
         client.desk = desk  # type: ignore[attr-defined]
         clients.append(client)
         return client
