@@ -86,17 +86,24 @@ def open_dataset(
 
 def read_description(store: Store) -> Description:
     """The description of a data set. Raises CatalogError if it is not one or is of another version."""
+    if not store.exists(DESCRIPTION):
+        raise CatalogError(f"{store.url}: not a data set, it has no {DESCRIPTION}")
+    return Description(**described(store, DESCRIPTION, SCHEMA_VERSION,
+                                   "choose another out=, or use the code that made it"))
+
+
+def described(store: Store, name: str, version: int, advice: str) -> dict[str, Any]:
+    """A file of ours that says what lies beside it. Raises CatalogError, with `advice`, unless it is JSON of
+    this version."""
     try:
-        values = json.loads(store.read(DESCRIPTION))
-    except FileNotFoundError:
-        raise CatalogError(f"{store.url}: not a data set, it has no {DESCRIPTION}") from None
+        values = json.loads(store.read(name))
     except ValueError as error:
-        raise CatalogError(f"{store.name(DESCRIPTION)}: not JSON: {error}") from error
-    version = values.get("schema_version") if isinstance(values, dict) else None
-    if version != SCHEMA_VERSION:
-        raise CatalogError(f"{store.name(DESCRIPTION)}: schema version {version}, this code reads and writes "
-                           f"{SCHEMA_VERSION}; choose another out=, or use the code that made it")
-    return Description(**values)
+        raise CatalogError(f"{store.name(name)}: not JSON: {error}") from error
+    found = values.get("schema_version") if isinstance(values, dict) else None
+    if found != version:
+        raise CatalogError(f"{store.name(name)}: schema version {found}, this code reads and writes "
+                           f"{version}; {advice}")
+    return values
 
 
 def write_description(store: Store, description: Description) -> None:

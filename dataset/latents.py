@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from dataset.catalog import INDEX, SHARDS, CatalogError
+from dataset.catalog import INDEX, SHARDS, CatalogError, described
 from dataset.clip import Member
 from dataset.rows import RowType, arrow_schema
 from dataset.store import Store
@@ -175,18 +175,11 @@ def open_set(store: Store, wanted: LatentSet, null_text: Callable[[], bytes]) ->
 
 def read_set(store: Store) -> LatentSet:
     """The description of a latent set. Raises CatalogError if it is none or is of another version."""
-    try:
-        values = json.loads(store.read(DESCRIPTION))
-    except FileNotFoundError:
+    if not store.exists(DESCRIPTION):
         raise CatalogError(f"{store.url}: no latent set, it has no {DESCRIPTION}; "
-                           "python -m pipelines.latents makes one") from None
-    except ValueError as error:
-        raise CatalogError(f"{store.name(DESCRIPTION)}: not JSON: {error}") from error
-    version = values.get("schema_version") if isinstance(values, dict) else None
-    if version != SCHEMA_VERSION:
-        raise CatalogError(f"{store.name(DESCRIPTION)}: schema version {version}, this code reads and writes "
-                           f"{SCHEMA_VERSION}; use the code that made it, or encode the clips again")
-    return LatentSet(**values)
+                           "python -m pipelines.latents makes one")
+    return LatentSet(**described(store, DESCRIPTION, SCHEMA_VERSION,
+                                 "use the code that made it, or encode the clips again"))
 
 
 def read_null_text(store: Store) -> TextStates:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from annotate.config import AnnotateConfig
 from conf import USAGE_ERROR, entry
 from pipelines.command import complain, exit_code, expand_home
@@ -22,6 +24,7 @@ def main(config: AnnotateConfig) -> int:
     Run the same command again at any time: it finishes what is missing and touches nothing else.
     """
     from annotate.weights import prepare
+    from dataset.lock import LockHeld
     from dataset.store import Store
     from pipelines.duplicates import settle_duplicates
     from pipelines.job import build_job
@@ -38,7 +41,8 @@ def main(config: AnnotateConfig) -> int:
 
     def work() -> int:
         outcome = run(job, lambda outcome: note_start(config, job, outcome))
-        settle_duplicates(Store(job.out), config.duplicates, job.judge)
+        with suppress(LockHeld):  # by a run that began a moment ago: it settles them at its end
+            settle_duplicates(Store(job.out), config.duplicates, job.judge)
         return finish(config, job, outcome)
 
     return exit_code(work)

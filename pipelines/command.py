@@ -6,13 +6,30 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from conf import USAGE_ERROR
 
 RUN_ERROR = 1
 INTERRUPTED = 130
 _AGAIN = "Running the same command again continues."
+
+
+class _Checked(Protocol):
+    def check(self) -> None: ...
+
+
+_Config = TypeVar("_Config", bound=_Checked)
+
+
+def run_checked(config: _Config, run: Callable[[_Config], int], *paths: str) -> int:
+    """What a command does: a home folder for the ~ of settings that may be `paths`, a check, and the work."""
+    expand_home(config, *paths)
+    try:
+        config.check()
+    except ValueError as error:
+        return complain(str(error), USAGE_ERROR)
+    return exit_code(lambda: run(config))
 
 
 def expand_home(settings: Any, *keys: str) -> None:

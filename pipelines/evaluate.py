@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from conf import USAGE_ERROR, entry
-from pipelines.command import complain, exit_code, expand_home
+from conf import entry
+from pipelines.command import run_checked
 from pipelines.evaluation.config import EvaluateConfig
 
 
@@ -26,12 +26,7 @@ def main(config: EvaluateConfig) -> int:
     """
     from pipelines.evaluation.run import run
 
-    expand_home(config, "scenes", "out", "bidirectional", "chunk_causal", "distilled")
-    try:
-        config.check()
-    except ValueError as error:
-        return complain(str(error), USAGE_ERROR)
-    return exit_code(lambda: run(config))
+    return run_checked(config, run, "scenes", "out", "bidirectional", "chunk_causal", "distilled")
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from conf import USAGE_ERROR, entry
-from pipelines.command import complain, exit_code, expand_home
+from conf import entry
+from pipelines.command import run_checked
 from pipelines.export_config import ExportConfig
 
 
@@ -22,12 +22,7 @@ def main(config: ExportConfig) -> int:
     """
     from pipelines.export_run import run
 
-    expand_home(config, "data", "out")
-    try:
-        config.check()
-    except ValueError as error:
-        return complain(str(error), USAGE_ERROR)
-    return exit_code(lambda: run(config))
+    return run_checked(config, run, "data", "out")
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from conf import USAGE_ERROR, entry
-from pipelines.command import complain, exit_code, expand_home
+from conf import entry
+from pipelines.command import run_checked
 from pipelines.follow_config import FollowConfig
 
 
@@ -21,12 +21,7 @@ def main(config: FollowConfig) -> int:
     """
     from pipelines.follow_run import follow
 
-    expand_home(config, "video", "camera")
-    try:
-        config.check()
-    except ValueError as error:
-        return complain(str(error), USAGE_ERROR)
-    return exit_code(lambda: follow(config))
+    return run_checked(config, follow, "video", "camera")
 
 
 if __name__ == "__main__":

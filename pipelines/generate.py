@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from conf import USAGE_ERROR, entry
-from pipelines.command import complain, exit_code
+from conf import entry
+from pipelines.command import run_checked
 from pipelines.generate_config import GenerateConfig
 
 
@@ -25,11 +25,7 @@ def main(config: GenerateConfig) -> int:
     """
     from pipelines.generate_run import run
 
-    try:
-        config.check()
-    except ValueError as error:
-        return complain(str(error), USAGE_ERROR)
-    return exit_code(lambda: run(config))
+    return run_checked(config, run)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from conf import USAGE_ERROR, entry
-from pipelines.command import complain, exit_code, expand_home
+from conf import entry
+from pipelines.command import expand_home, run_checked
 from pipelines.import_set_config import ImportSetConfig
 
 
@@ -23,13 +23,8 @@ def main(config: ImportSetConfig) -> int:
     """
     from pipelines.import_set_run import run
 
-    expand_home(config, "src", "out")
     expand_home(config.latents, "src", "codec", "text", "chi_prompt")
-    try:
-        config.check()
-    except ValueError as error:
-        return complain(str(error), USAGE_ERROR)
-    return exit_code(lambda: run(config))
+    return run_checked(config, run, "src", "out")
 
 
 if __name__ == "__main__":

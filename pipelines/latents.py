@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from conf import USAGE_ERROR, entry
-from pipelines.command import complain, exit_code, expand_home
+from conf import entry
+from pipelines.command import run_checked
 from pipelines.latents_config import LatentsConfig
 
 
@@ -26,12 +26,10 @@ def main(config: LatentsConfig) -> int:
     from pipelines.latents_run import run
     from pipelines.latents_summary import finish, note_start
 
-    expand_home(config, "data", "codec", "text", "work", "chi_prompt")
-    try:
-        config.check()
-    except ValueError as error:
-        return complain(str(error), USAGE_ERROR)
-    return exit_code(lambda: finish(config, run(config, lambda outcome: note_start(config, outcome))))
+    def encode(config: LatentsConfig) -> int:
+        return finish(config, run(config, lambda outcome: note_start(config, outcome)))
+
+    return run_checked(config, encode, "data", "codec", "text", "work", "chi_prompt")
 
 
 if __name__ == "__main__":

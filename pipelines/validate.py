@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from conf import USAGE_ERROR, entry
-from pipelines.command import complain, exit_code, expand_home
+from conf import entry
+from pipelines.command import run_checked
 from pipelines.validate_config import ValidateConfig
 
 
@@ -22,12 +22,7 @@ def main(config: ValidateConfig) -> int:
     """
     from pipelines.validate_run import validate
 
-    expand_home(config, "data")
-    try:
-        config.check()
-    except ValueError as error:
-        return complain(str(error), USAGE_ERROR)
-    return exit_code(lambda: validate(config))
+    return run_checked(config, validate, "data")
 
 
 if __name__ == "__main__":
