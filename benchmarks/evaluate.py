@@ -38,13 +38,15 @@ class Scale:
     steps: tuple[int, int, int, int]
     sampler_steps: int
     paths: tuple[str, ...] = tuple(TEMPLATES)
+    width: int | None = None  # of the network; None: the preset's
+    speed: float = 0.4  # metres a second at most
 
 
 SCALES = {
     "quick": Scale((128, 192), "dct32", "tiny", 25, 2, 6, 2, (2, 2, 2, 5), 2, ("arc-right", "full-circle")),
-    "cpu": Scale((128, 192), "dct16", "small", 49, 2, 96, 2, (800, 200, 100, 60), 16,
+    "cpu": Scale((128, 192), "dct32", "small", 49, 1, 192, 6, (1500, 300, 80, 40), 8,
                  ("truck-and-return", "arc-right", "bend-right", "full-circle", "figure-eight",
-                  "weave-and-nod")),
+                  "weave-and-nod"), width=128, speed=0.8),
     "gpu": Scale((256, 384), "dct16", "small", 97, 4, 4096, 16, (30000, 6000, 1500, 1500), 30),
 }
 _STAGES = ("minute", "chunk_causal", "ode_init", "self_forcing")
@@ -74,7 +76,7 @@ def main() -> None:
     networks = [f"{sampler}={work / 'runs' / stage}" for sampler, stage in _SAMPLERS.items()]
     _module("pipelines.evaluate", "scenes=synthetic", f"rooms={scale.rooms}", f"out={work / 'evaluation'}",
             "every=true", f"templates=[{','.join(scale.paths)}]", "truth=true", "wrong=true",
-            f"path.frames={scale.frames}", f"size=[{height},{width}]",
+            f"path.frames={scale.frames}", f"path.speed={scale.speed}", f"size=[{height},{width}]",
             f"networks.steps={scale.sampler_steps}", "networks.guidance=1", *networks, accept=(0, 1))
     table = pq.read_table(work / "evaluation" / "metrics.parquet")
     found, about = lines([Metrics(**row) for row in table.to_pylist()]), machine("evaluate")
@@ -88,8 +90,9 @@ def _train(scale: Scale, work: Path, stage: str, before: str | None, steps: int)
     if stage == "ode_init":
         others = [f"ode.steps={scale.sampler_steps}", "ode.guidance=1"]
     _module("train", f"stage={stage}", f"start={start}", f"steps={steps}", f"model.preset={scale.preset}",
-            f"data.path={work / 'data'}", f"data.frames=[{scale.frames}]", f"data.batch_size={scale.batch}",
-            "data.workers=0", f"optim.lr={_RATES[stage]}", "parallel.context=1", "parallel.recompute=0",
+            f"model.width={scale.width or 'null'}", f"data.path={work / 'data'}",
+            f"data.frames=[{scale.frames}]", f"data.batch_size={scale.batch}", "data.workers=0",
+            f"optim.lr={_RATES[stage]}", "parallel.context=1", "parallel.recompute=0",
             f"out={work / 'runs' / stage}", *others)
 
 
@@ -105,7 +108,7 @@ def _page(about: dict, scale: Scale, found: list[Line]) -> str:
     body = "\n".join(
         f"| {line.generator} | {line.split} | {line.found}/{line.videos} | {_cell(line.rot_err_deg)} | "
         f"{_cell(line.trans_err)} | {_cell(line.cam_mc)} | {' / '.join(_cell(v) for v in line.framewise)} | "
-        f"{_cell(line.revisit_psnr)} | {_cell(line.quality_drop)} | {_cell(line.videos_per_hour)} |"
+        f"{_cell(line.truth_psnr)} | {_cell(line.quality_drop)} | {_cell(line.videos_per_hour)} |"
         for line in found)
     return f"""# Three small networks along known paths
 
@@ -117,12 +120,12 @@ trained for {', '.join(f'{steps:,}' for steps in scale.steps)} steps ({', '.join
 {scale.clips:,} clips of {scale.rooms} rendered rooms. Means over the videos whose camera was found; degrees \
 and metres.
 
-| generator | split | cameras | RotErr | TransErr | CamMC | frame-wise R / T / C | revisit | drop | /h |
+| generator | split | cameras | RotErr | TransErr | CamMC | frame-wise R / T / C | truth, dB | drop | /h |
 |---|---|---|---|---|---|---|---|---|---|
 {body}
 
-`truth`: the true videos; `wrong path`: those of another path. Revisits: PSNR. Quality by the weight-free \
-proxy.
+`truth`: the true videos; `wrong path`: those of another path. Truth: PSNR against the true video. \
+Quality by the weight-free proxy.
 """
 
 

@@ -38,15 +38,18 @@ class Generator:
         path = Path(self.pattern.format(case=case.name, scene=case.scene, path=case.path)).expanduser()
         return path if path.is_file() else None
 
-    def identity(self, case: Case, config: EvaluateConfig) -> dict[str, Any]:
-        """All that a video of this generator depends on, beside its case."""
+    def identity(self, case: Case, others: list[Case], config: EvaluateConfig) -> dict[str, Any]:
+        """All that a video of this generator depends on, beside its case. others: all cases."""
         if self.pattern is not None:
             path = self.file(case)
             return {"file": str(path), "state": [] if path is None else _state(path)}
         if self.network is not None:
             return {"network": self.network, "state": _state(Path(self.network).expanduser()),
                     **_as_dict(config.networks)}
-        return {"rendered": self.name}
+        shown: dict[str, Any] = {"rendered": self.name, "crf": config.networks.crf}
+        if self.name == WRONG and (other := _another(case, others)) is not None:
+            shown["path"] = other.path
+        return shown
 
 
 @dataclass(frozen=True)
@@ -159,18 +162,21 @@ def make_file(generator: Generator, case: Case, others: list[Case], target: Path
     if case.room is None:
         raise ValueError(f"{generator.name}: scene {case.scene} is not rendered, so its true video is not "
                          "known")
-    c2w = case.c2w if generator.name == TRUTH else _another(case, others).c2w
-    _write(room_at(case.room, case.size).film(c2w), target, crf)
+    taken = case if generator.name == TRUTH else _another(case, others)
+    if taken is None:
+        raise ValueError(f"{WRONG}: there is no other path; ask for more than one of them")
+    _write(room_at(case.room, case.size).film(taken.c2w), target, crf)
     return Made()
 
 
-def _another(case: Case, others: list[Case]) -> Case:
+def _another(case: Case, others: list[Case]) -> Case | None:
+    """The next case that goes elsewhere for as long, or None."""
     names = [other.name for other in others]
     for step in range(1, len(others)):
         other = others[(names.index(case.name) + step) % len(others)]
         if other.path != case.path and len(other.c2w) == len(case.c2w):
             return other
-    raise ValueError(f"{WRONG}: there is no other path; ask for more than one of them")
+    return None
 
 
 def _write(frames: Iterator[np.ndarray], target: Path, crf: int) -> None:

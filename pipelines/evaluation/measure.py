@@ -18,6 +18,7 @@ from pipelines.evaluation.quality import windows
 from pipelines.evaluation.recovery import RecoveryConfig, control_errors, recover
 from pipelines.evaluation.revisit import RevisitConfig, likeness, revisits
 from pipelines.evaluation.scorer import QualityConfig, score
+from pipelines.evaluation.truth import truth_psnr
 
 
 @dataclass
@@ -46,6 +47,7 @@ class Metrics:
     pose_engine: str | None = None
     motion: str | None = None
     pose_failure: str | None = None
+    truth_psnr: float | None = None  # against the true video, of rendered scenes
     revisit_pairs: int | None = None
     revisit_psnr: float | None = None
     revisit_ssim: float | None = None
@@ -85,7 +87,7 @@ def measure(
     track = recover(engine, frames, resize_intrinsics(intrinsics, case.size, frames.size), config.recovery)
     row = dataclasses.replace(
         row, frames=len(frames), pose_engine=track.engine, motion=str(track.motion),
-        posed_share=float(track.posed.mean()))
+        posed_share=float(track.posed.mean()), truth_psnr=truth_psnr(frames, case, frames.first))
     try:
         errors = control_errors(track, wanted)
     except ValueError as error:

@@ -29,7 +29,7 @@ from pipelines.evaluation.worker import TRACKS, VIDEOS
 _SHOWN = 60
 """Cases whose videos are on the page; the tables are of all."""
 _COLUMNS = ("generator", "cameras", "RotErr °", "TransErr", "CamMC", "RotErr °", "TransErr", "CamMC",
-            "PSNR", "SSIM", "LPIPS", "first", "drop", "peak GB", "videos/h")
+            "PSNR", "PSNR", "SSIM", "LPIPS", "first", "drop", "peak GB", "videos/h")
 
 
 def write_report(
@@ -69,7 +69,8 @@ def _tables(rows: Sequence[Metrics], config: EvaluateConfig) -> str:
         body = "".join(_row(line, "") for line in here)
         body += "".join(_row(line, "paper first" if not i else "paper") for i, line in enumerate(paper))
         groups = ('<tr><th></th><th></th><th class="group" colspan="3">after Umeyama</th><th class="group" '
-                  'colspan="3">frame-wise</th><th class="group" colspan="3">revisits</th><th class="group" '
+                  'colspan="3">frame-wise</th><th class="group">truth</th>'
+                  '<th class="group" colspan="3">revisits</th><th class="group" '
                   'colspan="2">imaging quality</th><th></th><th></th></tr>')
         head = "".join(f"<th>{escape(name)}</th>" for name in _COLUMNS)
         parts.append(f'<section><h2>{split.value.capitalize()} paths</h2><div class="scroll">'
@@ -88,9 +89,9 @@ def _tables(rows: Sequence[Metrics], config: EvaluateConfig) -> str:
 
 def _row(line: Line, kind: str) -> str:
     found = f"{line.found}/{line.videos}" if line.found is not None else "paper"
-    values = [line.rot_err_deg, line.trans_err, line.cam_mc, *line.framewise, line.revisit_psnr,
-              line.revisit_ssim, line.revisit_lpips, line.quality, line.quality_drop, line.peak_gb,
-              line.videos_per_hour]
+    values = [line.rot_err_deg, line.trans_err, line.cam_mc, *line.framewise, line.truth_psnr,
+              line.revisit_psnr, line.revisit_ssim, line.revisit_lpips, line.quality, line.quality_drop,
+              line.peak_gb, line.videos_per_hour]
     cells = "".join(f"<td>{_number(value)}</td>" for value in values)
     return f'<tr class="{kind}"><td>{escape(line.generator)}</td><td>{found}</td>{cells}</tr>'
 
@@ -130,6 +131,8 @@ def _one(store: Store, row: Metrics, case: Case) -> str:
     quality = f"quality {_number(row.quality_first)} to {_number(row.quality_last)}"
     if row.revisit_psnr is not None:
         quality += f", revisits {row.revisit_psnr:.1f} dB"
+    if row.truth_psnr is not None:
+        quality += f", truth {row.truth_psnr:.1f} dB"
     failed = f'<p class="failed">{escape(row.pose_failure)}</p>' if row.pose_failure else ""
     under = "" if row.pose_failure else (
         f'<div class="under"><div class="paths">{_plan(track, case, shown)}</div>'

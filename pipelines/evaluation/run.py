@@ -85,7 +85,7 @@ def run(config: EvaluateConfig) -> int:
         if config.prepare:
             print(f"{len(made.cases):,} cases -> {store.name(CASES)}")
             return 0
-        jobs = [job_of(generator, case, made.digests[case.name], config)
+        jobs = [job_of(generator, case, made.cases, made.digests[case.name], config)
                 for generator in generators for case in made.cases]
         known = {job.name: row for job in jobs if (row := read_row(store, job)) is not None}
         if config.run.retry_failed:

@@ -23,6 +23,7 @@ class Line:
     trans_err: float | None
     cam_mc: float | None
     framewise: tuple[float | None, float | None, float | None] = (None, None, None)
+    truth_psnr: float | None = None
     revisit_psnr: float | None = None
     revisit_ssim: float | None = None
     revisit_lpips: float | None = None
@@ -71,17 +72,19 @@ def _line(name: str, split: Split, rows: Sequence[Metrics]) -> Line:
         name, split, len(rows), sum(row.cam_mc_umeyama is not None for row in rows),
         mean("rot_err_deg_umeyama"), mean("trans_err_umeyama"), mean("cam_mc_umeyama"),
         (mean("rot_err_deg_framewise"), mean("trans_err_framewise"), mean("cam_mc_framewise")),
-        mean("revisit_psnr"), mean("revisit_ssim"), mean("revisit_lpips"), mean("quality_first"),
-        mean("quality_drop"), max(peaks, default=None), 3600 / float(np.median(seconds)) if seconds else None)
+        mean("truth_psnr"), mean("revisit_psnr"), mean("revisit_ssim"), mean("revisit_lpips"),
+        mean("quality_first"), mean("quality_drop"), max(peaks, default=None),
+        3600 / float(np.median(seconds)) if seconds else None)
 
 
 def as_text(rows: Sequence[Metrics]) -> str:
     """For the screen."""
     head = ("generator", "split", "cameras", "RotErr", "TransErr", "CamMC", "frame-wise R / T / C",
-            "revisit PSNR", "SSIM", "drop")
+            "truth PSNR", "revisit PSNR", "SSIM", "drop")
     body = [(line.generator, str(line.split), f"{line.found}/{line.videos}", _shown(line.rot_err_deg),
              _shown(line.trans_err), _shown(line.cam_mc), " / ".join(_shown(v) for v in line.framewise),
-             _shown(line.revisit_psnr), _shown(line.revisit_ssim), _shown(line.quality_drop))
+             _shown(line.truth_psnr), _shown(line.revisit_psnr), _shown(line.revisit_ssim),
+             _shown(line.quality_drop))
             for line in lines(rows)]
     widths = [max(len(row[i]) for row in [head, *body]) for i in range(len(head))]
     return "\n".join("  ".join(cell.ljust(width) if i < 2 else cell.rjust(width)

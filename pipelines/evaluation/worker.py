@@ -59,9 +59,11 @@ class Job:
                        fingerprint=self.measured, path_length=length, clearance=case.clearance, **known)
 
 
-def job_of(generator: Generator, case: Case, digest: str, config: EvaluateConfig) -> Job:
-    """digest: of the case."""
-    made = _digest(digest, generator.identity(case, config))
+def job_of(
+    generator: Generator, case: Case, others: list[Case], digest: str, config: EvaluateConfig,
+) -> Job:
+    """others: all cases. digest: of the case."""
+    made = _digest(digest, generator.identity(case, others, config))
     told = [asdict(part) for part in (config.recovery, config.revisit, config.quality)]
     del told[0]["learned"]  # where engines are and on what they run
     for machine in ("python", "device", "limit_s"):
