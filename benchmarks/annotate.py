@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.annotate_report import report
 from benchmarks.pose_run import OURS, PLAIN, TIME_LIMIT_S
-from benchmarks.pose_score import Score, score
+from benchmarks.pose_score import Score, rotation_apart, score
 from benchmarks.sequences import BESIDE_PYCOLMAP, Sequence, sequences
 from benchmarks.throughput import Throughput, run_pipeline
 from dataset.clip import CameraTrack, DepthMaps
@@ -57,8 +57,8 @@ def machine() -> dict[str, Any]:
     }
 
 
-def measure(sequence: Sequence, method: str) -> Score:
-    """One method on one sequence, in a process of its own."""
+def measure(sequence: Sequence, method: str) -> tuple[Score, CameraTrack | None]:
+    """One method on one sequence, in a process of its own; None where it did not end well."""
     folder = Path(sequence.folder)
     result = folder / "result.npz"
     result.unlink(missing_ok=True)
@@ -71,15 +71,16 @@ def measure(sequence: Sequence, method: str) -> Score:
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True,
                               timeout=_PATIENCE_S)
     except subprocess.TimeoutExpired:
-        return failed(f"no answer within {_PATIENCE_S:g} s")
+        return failed(f"no answer within {_PATIENCE_S:g} s"), None
     if done.returncode:
         last = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"code {done.returncode}"
-        return failed(f"crashed: {last}")
+        return failed(f"crashed: {last}"), None
     with np.load(result) as arrays:
         track = CameraTrack.from_npz(arrays["track"].tobytes())
         measured = json.loads(arrays["measured"].tobytes())
         maps = DepthMaps.from_npz(arrays["depth.npz"].tobytes()) if "depth.npz" in arrays else None
-    return score(sequence.name, method, sequence.real, track, truth, measured, maps, sequence.depth())
+    found = score(sequence.name, method, sequence.real, track, truth, measured, maps, sequence.depth())
+    return found, track
 
 
 def methods_for(sequence: Sequence) -> list[str]:
@@ -99,9 +100,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="annotate-benchmark-") as scratch:
         for sequence in sequences(Path(scratch), arguments.shared, arguments.quick):
             sequence.save()
+            tracks: dict[str, CameraTrack] = {}
             for method in methods_for(sequence):
-                scores.append(measure(sequence, method))
-                print(_line(scores[-1]), flush=True)
+                found, track = measure(sequence, method)
+                if track is not None:
+                    found.rotation_apart = {name: apart for name, other in tracks.items()
+                                            if (apart := rotation_apart(track, other)) is not None}
+                    tracks[method] = track
+                scores.append(found)
+                print(_line(found), flush=True)
             shutil.rmtree(sequence.folder)
         pipeline: Throughput | None = None
         if not arguments.no_pipeline:

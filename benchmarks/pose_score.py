@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import cv2
@@ -36,6 +36,7 @@ class Score:
     ate: float | None = None  # RMS after Sim(3), share of the path
     rotation_step: float | None = None  # RMS, from one posed frame to the next
     rotation_first: float | None = None  # RMS, to the first posed frame
+    rotation_apart: dict[str, float] = field(default_factory=dict)  # from other methods, to the first frame
     focal: float | None = None  # median relative error
     focal_worst: float | None = None
     scale: float | None = None  # metres stated / true, - 1
@@ -60,6 +61,12 @@ class Score:
             return self.ate is not None and self.ate > SILENT_LIMIT
         turned = self.rotation_first is not None and self.rotation_first > STILL_LIMIT_DEG
         return turned or (self.failure is None and self.motion not in (*_STAYING, None))
+
+
+def rotation_apart(one: CameraTrack, other: CameraTrack) -> float | None:
+    """RMS of the difference between two methods' rotations to the first frame that both posed, degrees."""
+    both = one.posed & other.posed
+    return rotation_error_to_first(one.c2w[both], other.c2w[both]).rmse if both.sum() > 1 else None
 
 
 def score(
