@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from scipy.spatial.transform import Rotation
 
 from dataset.clip import CameraTrack, DepthMaps, Motion
 
-TOOLS = Path(tempfile.gettempdir()) / "sana-wm-tools"
+TOOLS = Path(__file__).resolve().parents[3] / ".tools"
 """Where docs/export.md puts virtual environments with FiftyOne and Rerun; they cannot share ours."""
 
 
