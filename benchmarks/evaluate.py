@@ -44,7 +44,7 @@ class Scale:
 
 SCALES = {
     "quick": Scale((128, 192), "dct32", "tiny", 25, 2, 6, 2, (2, 2, 2, 5), 2, ("arc-right", "full-circle")),
-    "cpu": Scale((128, 192), "dct32", "small", 49, 1, 192, 6, (1500, 300, 80, 40), 8,
+    "cpu": Scale((128, 192), "dct32", "small", 49, 1, 192, 6, (3000, 400, 100, 60), 8,
                  ("truck-and-return", "arc-right", "bend-right", "full-circle", "figure-eight",
                   "weave-and-nod"), width=128, speed=0.8),
     "gpu": Scale((256, 384), "dct16", "small", 97, 4, 4096, 16, (30000, 6000, 1500, 1500), 30),

@@ -70,9 +70,11 @@ def test_the_true_video_has_no_error_and_that_of_another_path_a_large_one(
         if generator == "truth":
             assert max(errors) < 0.05
             assert row["trans_err_umeyama"] < 0.005 and row["rot_err_deg_umeyama"] < 3
+            assert row["truth_psnr"] > 27  # what encoding takes
         else:
             assert errors[0] > 1 and errors[1] > 0.05 and errors[2] > 0.05
             assert row["trans_err_umeyama"] > 0.05 and row["rot_err_deg_umeyama"] > 10
+            assert row["truth_psnr"] < 18
         assert row["quality_scorer"].startswith("proxy") and row["quality_first"] > 5
         assert abs(row["quality_drop"]) < 5
     page = (done / "report.html").read_text()

@@ -144,10 +144,17 @@ def test_open_filter_drag_play_seek_judge_reload(page: Any, data: Store):
     until(page, "document.querySelector('.scene').dataset.frame !== '39'")
     page.keyboard.press(" ")
 
-    # judge by key, with a note; it is on disk, and there after a reload
+    # a note that is not saved is still there on coming back
     page.wait_for_selector("#final.kept")
     page.fill("#note", "a hand before the lens")
     page.press("#note", "Escape")
+    go(page, f"clip/{clip_name(3)}", f"article[data-id='{clip_name(3)}'] .scene[data-frame]")
+    assert page.input_value("#note") == ""
+    go(page, f"clip/{clip_name(2)}", f"article[data-id='{clip_name(2)}'] .scene[data-frame]")
+    assert page.input_value("#note") == "a hand before the lens"
+
+    # judge by key, with that note; it is on disk, and there after a reload
+    page.wait_for_selector("#final.kept")
     page.locator("h1").click()
     page.keyboard.press("r")
     page.wait_for_selector("#final.rejected")
