@@ -6,15 +6,13 @@ import fcntl
 import os
 import shutil
 import tempfile
-import time
 from pathlib import Path
 from types import TracebackType
 
-PREFIX = "sana-wm-"
+PREFIX = ".sana-wm-scratch-"
 _ALIVE = ".alive"
-"""Locked by the process that uses the folder; the kernel lets go of it when that process dies."""
-_YOUNG_S = 60.0
-"""A folder without that file has just been made, unless it is older."""
+"""Locked by the process that uses the folder; the kernel lets go of it when that process dies. A folder
+without it is not ours, or is just being made, and is left alone."""
 
 
 class Scratch:
@@ -27,8 +25,10 @@ class Scratch:
         _sweep(Path(tempfile.gettempdir()))
         self.path = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{kind}-"))
         try:
-            self._alive: int | None = os.open(self.path / _ALIVE, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC)
+            made = self.path / f"{_ALIVE}.new"  # renamed once it is locked: nobody finds it free
+            self._alive: int | None = os.open(made, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC)
             fcntl.flock(self._alive, fcntl.LOCK_EX)
+            made.rename(self.path / _ALIVE)
         except OSError:
             shutil.rmtree(self.path, ignore_errors=True)
             raise
@@ -52,13 +52,10 @@ class Scratch:
 def _sweep(place: Path) -> None:
     for folder in place.glob(f"{PREFIX}*"):
         try:
-            if not (folder / _ALIVE).exists():
-                is_left = time.time() - folder.stat().st_mtime > _YOUNG_S
-            else:
-                is_left = _is_free(folder / _ALIVE)
-        except OSError:  # somebody else's, or gone meanwhile
+            is_left = _is_free(folder / _ALIVE)
+        except OSError:  # none, somebody else's, or gone meanwhile
             continue
-        if is_left and folder.is_dir():
+        if is_left:
             shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -87,8 +87,8 @@ def head_start(
         os.close(held)
         os.close(told)
         try:
+            assert child.stdin is not None
             with contextlib.suppress(BrokenPipeError, pickle.PicklingError, AttributeError, TypeError):
-                assert child.stdin is not None
                 child.stdin.write(pickle.dumps((cutter, _embedded(steps), ledger, first)))
             with contextlib.suppress(BrokenPipeError):
                 child.stdin.close()

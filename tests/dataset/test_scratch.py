@@ -6,12 +6,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
-from dataset.scratch import Scratch
+from dataset.scratch import PREFIX, Scratch
 
 _USES_ONE = """
 import sys, time
@@ -59,11 +58,9 @@ def test_what_a_killed_process_leaves_goes_with_the_next_and_no_other(place: Pat
             user.communicate()
 
 
-def test_one_that_is_being_made_is_left_alone_and_an_old_one_without_a_lock_is_not(place: Path) -> None:
-    young, old, other = place / "sana-wm-young", place / "sana-wm-old", place / "else"
-    for folder in (young, old, other):
+def test_what_bears_no_lock_of_ours_is_left_alone(place: Path) -> None:
+    others = {place / name for name in (f"{PREFIX}made", "sana-wm-open", "else")}
+    for folder in others:
         folder.mkdir()
-    for folder in (old, other):
-        os.utime(folder, (time.time() - 3600,) * 2)
     with Scratch("test") as mine:
-        assert set(place.iterdir()) == {young, other, mine}
+        assert set(place.iterdir()) == {*others, mine}

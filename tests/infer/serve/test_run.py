@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from dataset.scratch import PREFIX
 from infer.sampler import Kind, SamplerConfig
 from infer.serve.__main__ import main
 from infer.serve.config import ServeConfig
@@ -78,7 +79,7 @@ def test_it_serves_until_it_is_told_to_end_and_leaves_nothing(
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=PATIENCE_S) == 0
         assert process.stdout.read() == ""
-        assert list(tmp_path.glob("sana-wm-drives-*")) == []
+        assert list(tmp_path.glob(f"{PREFIX}*")) == []
     finally:
         process.kill()
         process.wait()
