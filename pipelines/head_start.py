@@ -24,7 +24,7 @@ from pipelines.ledger import Ledger
 from pipelines.plan import Step
 from pipelines.rows import VideoRow
 
-_PATIENCE_S = 4.0
+_PATIENCE_S = 8.0
 """How much longer than Ray's start the cutting of the first clip may take."""
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from model.config import DiTConfig
 from model.mask import Mask
 
@@ -32,6 +34,27 @@ def forward_flops(
     scan = 8 * head**2 * space + 4 * head**3 + camera * (6 * head**2 * space + 4 * head**3)
     text = 4 * total * tokens * d * config.depth
     return products + softmax + scans * frames * config.heads * scan + text
+
+
+@dataclass(frozen=True)
+class RefinerSizes:
+    """Of the video half of an LTX-2 transformer with an adapter; `adapter` counts its parameters."""
+
+    depth: int
+    width: int
+    caption_length: int
+    adapter: int
+
+
+def refiner_flops(sizes: RefinerSizes, grid: tuple[int, int, int], sink: int) -> float:
+    """One evaluation for one clip of `grid` (T, h, w) latents, whose first `sink` frames, the reference, see
+    themselves alone."""
+    frames, space, d = grid[0], grid[1] * grid[2], sizes.width
+    total = frames * space
+    products = 2 * (14 * d**2 * sizes.depth + sizes.adapter) * total  # q k v o, q o of text, FFN of 4 d
+    pairs = (sink**2 + (frames - sink) * frames) * space**2
+    text = sizes.depth * sizes.caption_length * (2 * 2 * d**2 + 4 * d * total)
+    return products + 4 * pairs * d * sizes.depth + text
 
 
 def training_flops(forward: float) -> float:

@@ -12,7 +12,7 @@ from dataset.rays import latent_frames
 from model.config import DiTConfig
 from model.mask import Mask
 from train.config import TrainConfig
-from train.flops import forward_flops, peak_flops, training_flops
+from train.flops import RefinerSizes, forward_flops, peak_flops, refiner_flops, training_flops
 from train.objectives import FlowMatching, Member
 
 Grid = tuple[int, int, int]
@@ -27,9 +27,20 @@ GROUPS = (
     ("modulation and output", r".*"),
 )
 """The first pattern that fits a parameter's name counts."""
+REFINER_GROUPS = (
+    ("adapter", r".*\.lora_[AB]\."),
+    ("self-attention", r".*\.attn1\."),
+    ("text", r".*(\.attn2\.|caption_projection\.)"),
+    ("feed-forward", r".*\.ff\."),
+    ("embeddings and output", r".*"),
+)
+"""The same of the refiner."""
 BLOCK_TENSORS = 59
 """(N, d) maps that the gradient of a block needs: so many were counted in float32 on a CPU for a block that
 scans, and 50 for one with softmax attention."""
+REFINER_TENSORS = 24
+"""The same of a block of the refiner, whose weights are frozen."""
+_BLOCKS = re.compile(r"(transformer\.transformer_)?blocks\.")
 _MASTER, _GRADIENT, _ADAM, _MEAN = 4, 4, 8, 4
 
 
@@ -47,31 +58,36 @@ class Memory:
         return self.states + self.frozen + self.gathered + self.activations
 
 
-def parameter_groups(named: Iterable[tuple[str, Tensor]]) -> dict[str, int]:
-    """Number of parameters in each of `GROUPS`."""
-    found = {group: 0 for group, _ in GROUPS}
+def parameter_groups(
+    named: Iterable[tuple[str, Tensor]], groups: Sequence[tuple[str, str]] = GROUPS,
+) -> dict[str, int]:
+    """Number of parameters in each of `groups`."""
+    found = {group: 0 for group, _ in groups}
     for name, p in named:
-        found[next(group for group, pattern in GROUPS if re.match(pattern, name))] += p.numel()
+        found[next(group for group, pattern in groups if re.match(pattern, name))] += p.numel()
     return found
 
 
 def estimate_memory(
-    member: Member, model: DiTConfig, tokens: int, config: TrainConfig, ranks: int, width: int,
+    member: Member, model: DiTConfig | RefinerSizes, tokens: int, config: TrainConfig, ranks: int,
+    width: int,
 ) -> Memory:
-    """tokens: of all clips of a batch in one process.    ranks: that share parameters.
+    """tokens: of all clips of a batch in one process. ranks: that share parameters.
     width: bytes of an activation."""
+    is_refiner = isinstance(model, RefinerSizes)
     trained = sum(p.numel() for p in member.module.parameters() if p.requires_grad)
     every = sum(p.numel() for p in member.module.parameters())
     per = _MASTER + _GRADIENT + _ADAM + (_MEAN if config.ema.decay else 0)
-    blocks = sum(p.numel() for name, p in member.module.named_parameters() if name.startswith("blocks."))
+    blocks = sum(p.numel() for name, p in member.module.named_parameters() if _BLOCKS.match(name))
     block = blocks / model.depth
     size = tokens * model.width * width
     every_so_many = config.parallel.recompute
     kept = model.depth / every_so_many if every_so_many else 0
     whole = model.depth - kept
-    activations = size * (kept + (whole or 1) * BLOCK_TENSORS)
-    return Memory(trained * per / ranks, (every - trained) * (width if config.lora.rank else 4) / ranks,
-                  (2 * block + every - blocks) * width, activations)
+    tensors = REFINER_TENSORS if is_refiner else BLOCK_TENSORS
+    activations = size * (kept + (whole or 1) * tensors)
+    frozen = (every - trained) * (width if config.lora.rank or is_refiner else 4)
+    return Memory(trained * per / ranks, frozen / ranks, (2 * block + every - blocks) * width, activations)
 
 
 @dataclass(frozen=True)
@@ -80,7 +96,7 @@ class Planned:
 
     name: str
     member: Member
-    model: DiTConfig
+    model: DiTConfig | RefinerSizes
 
 
 @dataclass(frozen=True)
@@ -93,7 +109,7 @@ class Work:
 
 
 def describe_plan(config: TrainConfig, networks: Sequence[Planned], objective: str) -> str:
-    """The text that dry_run=true prints. objective: "flow", "ode" or "self_forcing"."""
+    """The text that dry_run=true prints. objective: "flow", "ode", "self_forcing" or "refiner"."""
     plan, parallel = config.plan, config.parallel
     if plan.gpus % parallel.context:
         raise ValueError(f"plan.gpus={plan.gpus} with parallel.context={parallel.context}, expected a "
@@ -110,7 +126,7 @@ def describe_plan(config: TrainConfig, networks: Sequence[Planned], objective: s
              f"{plan.size[1]}x{plan.size[0]}, {frames} x {grid[1]} x {grid[2]} latents"]
     for network in networks:
         lines += ["", "parameters" if len(networks) == 1 else f"parameters of the {network.name}",
-                  *_parameters(network.member)]
+                  *_parameters(network)]
     lines += ["", f"memory of one of {plan.gpus} processes, estimated", *_memory(config, networks, tokens)]
     work = _WORK[objective](config, networks, grid)
     lines += ["", f"work: {work.forward / 1e12:,.1f} TFLOP a forward of one clip, "
@@ -123,11 +139,12 @@ def describe_plan(config: TrainConfig, networks: Sequence[Planned], objective: s
     return "\n".join(lines)
 
 
-def _parameters(member: Member) -> list[str]:
-    every = dict(member.module.named_parameters())
-    trained = parameter_groups((name, p) for name, p in every.items() if p.requires_grad)
+def _parameters(network: Planned) -> list[str]:
+    every = dict(network.member.module.named_parameters())
+    groups = REFINER_GROUPS if isinstance(network.model, RefinerSizes) else GROUPS
+    trained = parameter_groups(((name, p) for name, p in every.items() if p.requires_grad), groups)
     lines = []
-    for group, number in parameter_groups(every.items()).items():
+    for group, number in parameter_groups(every.items(), groups).items():
         note = "" if trained[group] == number else f"   {trained[group] / 1e6:,.2f} M of them trained"
         lines.append(f"  {group:<22} {number / 1e6:>10,.2f} M{note}")
     return [*lines, f"  {'all':<22} {sum(p.numel() for p in every.values()) / 1e6:>10,.2f} M"]
@@ -185,8 +202,17 @@ def _self_forcing_work(config: TrainConfig, networks: Sequence[Planned], grid: G
     return Work(streamed, of_critic + of_generator / own.generator_every)
 
 
-_WORK = {"flow": _flow_work, "ode": _ode_work, "self_forcing": _self_forcing_work}
+def _refiner_work(config: TrainConfig, networks: Sequence[Planned], grid: Grid) -> Work:
+    """The gradient passes the frozen weights once; only those of the adapter need a second product."""
+    [network] = networks
+    assert isinstance(network.model, RefinerSizes)
+    forward = refiner_flops(network.model, grid, config.refiner.sink)
+    return Work(forward, 2 * forward + 2 * network.model.adapter * grid[0] * grid[1] * grid[2])
+
+
+_WORK = {"flow": _flow_work, "ode": _ode_work, "self_forcing": _self_forcing_work, "refiner": _refiner_work}
 
 
 def _forward(network: Planned, grid: Grid, mask: Mask, camera: bool = True) -> float:
+    assert isinstance(network.model, DiTConfig)
     return forward_flops(network.model, grid, network.model.caption_length, mask, camera)

@@ -15,8 +15,9 @@ from dataset.latents import LatentSet
 from model.hub import fetch
 from model.refiner_lora import ADAPTER, FILE, add_lora, load_lora, merge_lora
 from model.refiner_network import RefinerNetwork
-from model.refiner_weights import load_video_half
+from model.refiner_weights import drop_audio, load_video_half
 from train.config import TrainConfig
+from train.flops import RefinerSizes
 from train.launch import choose_device
 from train.objectives import Member
 from train.place import compute_type
@@ -52,6 +53,20 @@ def prepare_refiner(config: TrainConfig, space: LatentSet) -> tuple[RefinerLora,
     number = sum(parameter.numel() for parameter in learnt)
     notes = [f"start: {config.start}, an adapter of rank {config.refiner.rank} with {number:,} parameters"]
     return RefinerLora(config.refiner), Member(network, keeps_frozen=False), notes
+
+
+def plan_refiner(config: TrainConfig, caption_length: int) -> tuple[RefinerNetwork, RefinerSizes]:
+    """The network by names and shapes alone: those of the transformer in a local `start`, else LTX-2's."""
+    from diffusers import SanaWMLTX2RefinerTransformer3DModel as Transformer
+    folder = None if config.start is None else Path(config.start).expanduser() / TRANSFORMER
+    with torch.device("meta"):
+        transformer: Any = Transformer() if folder is None or not folder.is_dir() else \
+            Transformer.from_config(Transformer.load_config(folder))
+        drop_audio(transformer)
+        network = RefinerNetwork(transformer)
+        learnt = add_lora(network, config.refiner.rank)
+    return network, RefinerSizes(len(network.blocks), network.transformer.proj_in.out_features,
+                                 caption_length, sum(parameter.numel() for parameter in learnt))
 
 
 def about_refiner(config: TrainConfig, space: dict[str, Any]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from train.lora import add_lora, save_lora
 from train.objectives import FlowMatching, Member, Networks, Objective
 from train.place import compute_type
 from train.plan import Planned
-from train.refiner_stage import about_refiner, prepare_refiner, save_refiner
+from train.refiner_stage import about_refiner, plan_refiner, prepare_refiner, save_refiner
 from train.start import (
     about_space,
     check_stage,
@@ -107,10 +107,10 @@ def plan_stage(config: TrainConfig) -> list[Planned]:
     Those beside the trained one are taken to be of its size.
     """
     check_stage(config.stage, OBJECTIVES)
-    if config.stage.objective == "refiner":
-        raise ValueError("dry_run=true: stage refiner trains LTX-2's transformer, whose sizes the plan does "
-                         "not know; it plans all other stages")
     space = resolve(config.data)[1] if config.data.path or config.data.sources else RELEASED_SPACE
+    if config.stage.objective == "refiner":
+        refiner, sizes = plan_refiner(config, space.caption_tokens)
+        return [Planned("network", Member(refiner, keeps_frozen=False), sizes)]
     model = plan_config(config, space)
 
     def network() -> SanaWM:
