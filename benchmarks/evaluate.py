@@ -117,7 +117,7 @@ def _page(about: dict, scale: Scale, found: list[Line]) -> str:
 
 {scale.preset} networks, {scale.codec}, videos of {scale.frames} frames at {scale.size[1]}x{scale.size[0]}; \
 trained for {', '.join(f'{steps:,}' for steps in scale.steps)} steps ({', '.join(_STAGES)}) on \
-{scale.clips:,} clips of {scale.rooms} rendered rooms. Means over the videos whose camera was found; degrees \
+{scale.clips:,} clips of {_rooms(scale.rooms)}. Means over the videos whose camera was found; degrees \
 and metres.
 
 | generator | split | cameras | RotErr | TransErr | CamMC | frame-wise R / T / C | truth, dB | drop | /h |
@@ -127,6 +127,10 @@ and metres.
 `truth`: the true videos; `wrong path`: those of another path. Truth: PSNR against the true video. \
 Quality by the weight-free proxy.
 """
+
+
+def _rooms(number: int) -> str:
+    return "one rendered room" if number == 1 else f"{number} rendered rooms"
 
 
 def _cell(value: float | None) -> str:

@@ -86,15 +86,16 @@ def open_dataset(
 
 def read_description(store: Store) -> Description:
     """The description of a data set. Raises CatalogError if it is not one or is of another version."""
-    if not store.exists(DESCRIPTION):
-        raise CatalogError(f"{store.url}: not a data set, it has no {DESCRIPTION}")
-    return Description(**described(store, DESCRIPTION, SCHEMA_VERSION,
-                                   "choose another out=, or use the code that made it"))
+    try:
+        return Description(**described(store, DESCRIPTION, SCHEMA_VERSION,
+                                       "choose another out=, or use the code that made it"))
+    except FileNotFoundError:
+        raise CatalogError(f"{store.url}: not a data set, it has no {DESCRIPTION}") from None
 
 
 def described(store: Store, name: str, version: int, advice: str) -> dict[str, Any]:
-    """A file of ours that says what lies beside it. Raises CatalogError, with `advice`, unless it is JSON of
-    this version."""
+    """A file of ours that says what lies beside it. Raises FileNotFoundError, and CatalogError, with
+    `advice`, where it is not JSON of this version."""
     try:
         values = json.loads(store.read(name))
     except ValueError as error:

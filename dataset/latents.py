@@ -175,11 +175,12 @@ def open_set(store: Store, wanted: LatentSet, null_text: Callable[[], bytes]) ->
 
 def read_set(store: Store) -> LatentSet:
     """The description of a latent set. Raises CatalogError if it is none or is of another version."""
-    if not store.exists(DESCRIPTION):
+    try:
+        return LatentSet(**described(store, DESCRIPTION, SCHEMA_VERSION,
+                                     "use the code that made it, or encode the clips again"))
+    except FileNotFoundError:
         raise CatalogError(f"{store.url}: no latent set, it has no {DESCRIPTION}; "
-                           "python -m pipelines.latents makes one")
-    return LatentSet(**described(store, DESCRIPTION, SCHEMA_VERSION,
-                                 "use the code that made it, or encode the clips again"))
+                           "python -m pipelines.latents makes one") from None
 
 
 def read_null_text(store: Store) -> TextStates:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import shutil
@@ -24,14 +25,11 @@ class Scratch:
     def __init__(self, kind: str) -> None:
         _sweep(Path(tempfile.gettempdir()))
         self.path = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{kind}-"))
-        try:
-            made = self.path / f"{_ALIVE}.new"  # renamed once it is locked: nobody finds it free
-            self._alive: int | None = os.open(made, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC)
+        made = self.path / f"{_ALIVE}.new"  # renamed once it is locked: nobody finds it free
+        self._alive: int | None = os.open(made, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC)
+        with contextlib.suppress(OSError):  # without locks there, what a killed process leaves will stay
             fcntl.flock(self._alive, fcntl.LOCK_EX)
             made.rename(self.path / _ALIVE)
-        except OSError:
-            shutil.rmtree(self.path, ignore_errors=True)
-            raise
 
     def __enter__(self) -> Path:
         return self.path

@@ -8,12 +8,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
+from dataset.scratch import Scratch
 from train.film import write_film
 
 _TIME_LIMIT_S = 900.0
@@ -36,8 +35,8 @@ def measure(
     module: run as `python -m MODULE video=... camera=...`; the last line it prints is JSON with rot_err_deg,
     trans_err, path and failure. That it fails is an answer: training goes on.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        film, camera = Path(folder) / "video.mp4", Path(folder) / "camera.npz"
+    with Scratch("follow") as folder:
+        film, camera = folder / "video.mp4", folder / "camera.npz"
         write_film(film, video, fps, crf=12)
         np.savez(camera, c2w=c2w, intrinsics=intrinsics)
         command = [sys.executable, "-m", module, f"video={film}", f"camera={camera}"]

@@ -18,7 +18,7 @@ from pipelines.plan import PlanError
 from pipelines.workers import limit_threads, raise_if_full
 
 ROWS, VIDEOS, TRACKS = "rows", "videos", "tracks"
-VERSION = "1"
+VERSION = "2"
 """Of the measurements: rows of another version are measured again."""
 
 
