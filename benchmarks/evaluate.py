@@ -117,8 +117,8 @@ def _page(about: dict, scale: Scale, found: list[Line]) -> str:
 
 {scale.preset} networks, {scale.codec}, videos of {scale.frames} frames at {scale.size[1]}x{scale.size[0]}; \
 trained for {', '.join(f'{steps:,}' for steps in scale.steps)} steps ({', '.join(_STAGES)}) on \
-{scale.clips:,} clips of {_rooms(scale.rooms)}. Means over the videos whose camera was found; degrees \
-and metres.
+{scale.clips:,} clips of {_rooms(scale.rooms)}. Means; errors of cameras, in \
+degrees and metres, over the videos whose camera was found.
 
 | generator | split | cameras | RotErr | TransErr | CamMC | frame-wise R / T / C | truth, dB | drop | /h |
 |---|---|---|---|---|---|---|---|---|---|

@@ -13,7 +13,8 @@ from pipelines.evaluation.templates import Split
 
 @dataclass(frozen=True)
 class Line:
-    """A generator on a split. `found` of `videos` have errors of cameras, and the means are over those."""
+    """A generator on a split. Means: of camera errors over the `found` videos that have any, of all
+    else over all `videos`."""
 
     generator: str
     split: Split
