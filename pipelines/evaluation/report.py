@@ -80,8 +80,8 @@ def _tables(rows: Sequence[Metrics], config: EvaluateConfig) -> str:
     short = "" if whole else f" These videos last {length:.1f} s; the paper's figures are of a minute."
     return "".join(parts) + (
         '<p class="hint note">Means; errors of cameras, over the videos whose camera was found by the engine '
-        f"<code>{escape(config.recovery.engine)}</code>. After Umeyama's Sim(3), and by the frame-wise alignment "
-        "of the released evaluator; the two do not compare. The paper's figures, in grey, are after Umeyama "
+        f"<code>{escape(config.recovery.engine)}</code>. After Umeyama's Sim(3), and by the frame-wise "
+        "alignment of the released evaluator; the two do not compare. The paper's figures, in grey, are after Umeyama "
         f"by its own account. Imaging quality by <code>{escape(scorer)}</code>, first less last seconds; "
         "figures of other scorers do not compare. The paper's memory and speed are of H100s, eight of them "
         f"for videos an hour; ours are of one process of the machine at hand.{short}</p>")
