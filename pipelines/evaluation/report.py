@@ -81,10 +81,11 @@ def _tables(rows: Sequence[Metrics], config: EvaluateConfig) -> str:
     return "".join(parts) + (
         '<p class="hint note">Means; errors of cameras, over the videos whose camera was found by the engine '
         f"<code>{escape(config.recovery.engine)}</code>. After Umeyama's Sim(3), and by the frame-wise "
-        "alignment of the released evaluator; the two do not compare. The paper's figures, in grey, are after Umeyama "
-        f"by its own account. Imaging quality by <code>{escape(scorer)}</code>, first less last seconds; "
-        "figures of other scorers do not compare. The paper's memory and speed are of H100s, eight of them "
-        f"for videos an hour; ours are of one process of the machine at hand.{short}</p>")
+        "alignment of the released evaluator; the two do not compare. The paper's figures, in grey, are "
+        "after Umeyama by its own account. Imaging quality by "
+        f"<code>{escape(scorer)}</code>, first less last seconds; figures of other scorers do not compare. "
+        "The paper's memory and speed are of H100s, eight of them for videos an hour; ours are of one "
+        f"process of the machine at hand.{short}</p>")
 
 
 def _row(line: Line, kind: str) -> str:
